@@ -1,0 +1,95 @@
+package plan
+
+import (
+	"time"
+
+	"nodelet/agent/pod"
+)
+
+// History is what is remembered of a pod between decisions. The pod's worker
+// writes it; Next only reads it. It is lost with the agent: what must outlive
+// the agent is read back from the runtime and from the pod's status.
+type History struct {
+	// Phase is the furthest phase that was reached.
+	Phase pod.Phase
+	// TerminatingSince is when the pod began to end.
+	TerminatingSince time.Time
+	// End is why the node ended the pod, once it has.
+	End *End
+	// InFlight are the actions under way, by key.
+	InFlight map[string]Action
+	// Sandbox is the last failure to make a sandbox, zero if there was none.
+	Sandbox Failure
+	// Containers is kept by container name.
+	Containers map[string]Container
+}
+
+// Container is what is remembered of one container.
+type Container struct {
+	// Restart is the container's crash-loop back-off.
+	Restart Backoff
+	// Pull is the back-off of its image.
+	Pull Backoff
+	// Failure is why the last attempt to start it failed before it ran; zero
+	// if it did not.
+	Failure Failure
+	// Replace is the ID of an incarnation that was stopped for a changed
+	// definition, so that another is to follow whatever the restart policy.
+	Replace string
+}
+
+// Failure is a failed attempt to make something.
+type Failure struct {
+	// Reason and Message are those of the container's waiting state.
+	Reason, Message string
+	// Pull says that it was the pull of the image that failed; BackoffMessage
+	// is then the message for the time of the back-off.
+	Pull           bool
+	BackoffMessage string
+	// At is when it failed, RetryAt when to try again.
+	At, RetryAt time.Time
+}
+
+// IsZero reports whether there was no failure.
+func (f Failure) IsZero() bool { return f.Reason == "" }
+
+// BackoffLimits are the bounds of a doubling delay.
+type BackoffLimits struct {
+	// RestartInitial and RestartMax bound the crash-loop back-off: 10 s, 300 s.
+	RestartInitial, RestartMax time.Duration
+	// PullInitial and PullMax bound the image pull back-off: 10 s, 300 s.
+	PullInitial, PullMax time.Duration
+}
+
+// DefaultBackoff are the kubelet's limits.
+func DefaultBackoff() BackoffLimits {
+	return BackoffLimits{
+		RestartInitial: 10 * time.Second, RestartMax: 300 * time.Second,
+		PullInitial: 10 * time.Second, PullMax: 300 * time.Second,
+	}
+}
+
+// Backoff is a delay that doubles at every failure and is forgotten after twice
+// its maximum without one. The zero value has seen no failure.
+type Backoff struct {
+	Delay time.Duration
+	// Last is the time of the newest failure counted.
+	Last time.Time
+}
+
+// Next returns the back-off after one more failure at the given time.
+func (b Backoff) Next(at time.Time, initial, maximum time.Duration) Backoff {
+	if b.Delay == 0 || at.Sub(b.Last) > 2*maximum {
+		return Backoff{Delay: min(initial, maximum), Last: at}
+	}
+	return Backoff{Delay: min(2*b.Delay, maximum), Last: at}
+}
+
+// Until returns when something that failed at the given time may be tried
+// again; zero for at once.
+func (b Backoff) Until(at time.Time, maximum time.Duration) time.Time {
+	if b.Delay == 0 || at.Sub(b.Last) > 2*maximum {
+		return time.Time{}
+	}
+	return at.Add(b.Delay)
+}

@@ -1,0 +1,297 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/pod"
+)
+
+// lostExitCode stands for the unknown exit of a container that ran and is no
+// longer in the runtime.
+const lostExitCode = 137
+
+// sync plans for a pod that is to run.
+func (p *planner) sync() {
+	if p.allDone() {
+		p.finished = true
+		return
+	}
+	p.stopUnwanted()
+	sandbox := p.Observed.Sandbox()
+	if sandbox == nil || !sandbox.Ready {
+		p.replaceSandbox(sandbox)
+		return
+	}
+	p.prune()
+	if !p.initialize(sandbox) {
+		return
+	}
+	for i := range p.Desired.Pod.Spec.Containers {
+		p.syncContainer(sandbox, &p.Desired.Pod.Spec.Containers[i])
+	}
+}
+
+// allDone reports whether nothing of the pod is to be started any more: an init
+// container has failed for good, or every container has ended for good.
+func (p *planner) allDone() bool {
+	spec := &p.Desired.Pod.Spec
+	for i := range spec.InitContainers {
+		c := &spec.InitContainers[i]
+		if code, ended := p.exit(c); ended && code != 0 && !pod.IsSidecar(c) && !p.restarts(c, code) {
+			return true
+		}
+	}
+	for i := range spec.Containers {
+		c := &spec.Containers[i]
+		if code, ended := p.exit(c); !ended || p.restarts(c, code) {
+			return false
+		}
+	}
+	return true
+}
+
+// restarts reports whether a container that ended is to be started again.
+func (p *planner) restarts(c *v1.Container, code int32) bool {
+	cur := p.Observed.Container(c.Name)
+	replaced := cur != nil && p.History.Containers[c.Name].Replace == cur.ID
+	return replaced || pod.ShouldRestart(p.Desired.Pod, c, code)
+}
+
+// exit returns how the container's newest incarnation ended, if it has. One
+// that the runtime no longer has is judged by the pod's status.
+func (p *planner) exit(c *v1.Container) (code int32, ended bool) {
+	if cur := p.Observed.Container(c.Name); cur != nil {
+		return cur.ExitCode, cur.State == pod.ContainerExited
+	}
+	if status := containerStatus(p.Desired.Pod, c.Name); status != nil {
+		switch {
+		case status.State.Terminated != nil:
+			return status.State.Terminated.ExitCode, true
+		case status.State.Running != nil:
+			return lostExitCode, true
+		}
+	}
+	return 0, false
+}
+
+func containerStatus(p *v1.Pod, name string) *v1.ContainerStatus {
+	for _, list := range [][]v1.ContainerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// stopUnwanted stops containers that the pod's spec no longer names.
+func (p *planner) stopUnwanted() {
+	for i := range p.Observed.Containers {
+		c := &p.Observed.Containers[i]
+		if s, _ := spec(p.Desired.Pod, c.Name); s != nil {
+			continue
+		}
+		if c.State == pod.ContainerRunning || c.State == pod.ContainerUnknown {
+			p.do(Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: p.grace(),
+				Message: fmt.Sprintf("Stopping container %s", c.Name)})
+		} else {
+			p.do(Action{Kind: RemoveContainer, ID: c.ID, Container: c.Name})
+		}
+	}
+}
+
+// replaceSandbox makes the pod's first sandbox, or a new one in the place of
+// one that died: whatever runs outside a ready sandbox is stopped first.
+func (p *planner) replaceSandbox(old *pod.Sandbox) {
+	stopping := false
+	for i := range p.Observed.Containers {
+		if c := &p.Observed.Containers[i]; c.State == pod.ContainerRunning || c.State == pod.ContainerUnknown {
+			stopping = true
+			p.do(Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: p.grace(),
+				Message: fmt.Sprintf("Stopping container %s", c.Name)})
+		}
+	}
+	if stopping {
+		return
+	}
+	// A pod that never restarts has had its one life.
+	if old != nil && len(p.Observed.Containers) > 0 && !p.mayRestart() {
+		p.finished = true
+		return
+	}
+	if f := p.History.Sandbox; !f.IsZero() && p.Now.Before(f.RetryAt) {
+		p.wakeAt(f.RetryAt)
+		return
+	}
+	a := Action{Kind: RunSandbox}
+	if old != nil {
+		a.Attempt = old.Attempt + 1
+	}
+	p.do(a)
+}
+
+// mayRestart reports whether some container of the pod may be started twice.
+func (p *planner) mayRestart() bool {
+	spec := &p.Desired.Pod.Spec
+	if spec.RestartPolicy != v1.RestartPolicyNever {
+		return true
+	}
+	for i := range spec.Containers {
+		if c := &spec.Containers[i]; c.RestartPolicy != nil || len(c.RestartPolicyRules) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// prune removes what no status needs any more: all but the newest dead
+// incarnation of each container, and empty old sandboxes.
+func (p *planner) prune() {
+	dead := map[string]int{}
+	used := map[string]bool{}
+	for i := range p.Observed.Containers {
+		c := &p.Observed.Containers[i]
+		used[c.SandboxID] = true
+		if c.State != pod.ContainerExited {
+			continue
+		}
+		if dead[c.Name]++; dead[c.Name] > 1 {
+			p.do(Action{Kind: RemoveContainer, ID: c.ID, Container: c.Name})
+		}
+	}
+	for i := range p.Observed.Sandboxes {
+		if s := &p.Observed.Sandboxes[i]; i > 0 && !used[s.ID] {
+			p.do(Action{Kind: RemoveSandbox, ID: s.ID})
+		}
+	}
+}
+
+// syncContainer sees to it that one container runs, or rests as it should.
+func (p *planner) syncContainer(sandbox *pod.Sandbox, c *v1.Container) {
+	cur := p.Observed.Container(c.Name)
+	if cur == nil {
+		p.start(sandbox, c, p.firstAttempt(c), p.History.Containers[c.Name].Restart)
+		return
+	}
+	switch cur.State {
+	case pod.ContainerRunning:
+		p.checkRunning(sandbox, c, cur)
+	case pod.ContainerUnknown:
+		p.stop(c, cur, fmt.Sprintf("Container %s is in unknown state, try killing it before restart", c.Name), p.grace())
+	case pod.ContainerCreated:
+		// An agent that died between creating and starting leaves this. The
+		// runtime gives the same container again, or one in the new sandbox.
+		attempt := cur.Attempt
+		if cur.SandboxID != sandbox.ID {
+			attempt++
+		}
+		p.start(sandbox, c, attempt, p.History.Containers[c.Name].Restart)
+	case pod.ContainerExited:
+		if p.restarts(c, cur.ExitCode) {
+			p.restart(sandbox, c, cur)
+		}
+	}
+}
+
+// firstAttempt is the number of a container's first incarnation in the runtime.
+// It goes on from the pod's status where the runtime has lost older ones.
+func (p *planner) firstAttempt(c *v1.Container) uint32 {
+	if status := containerStatus(p.Desired.Pod, c.Name); status != nil && status.ContainerID != "" {
+		return uint32(status.RestartCount) + 1
+	}
+	return 0
+}
+
+// checkRunning stops a running container that is not what it should be.
+func (p *planner) checkRunning(sandbox *pod.Sandbox, c *v1.Container, cur *pod.Container) {
+	probes := p.Probes.Of(c.Name, cur.ID)
+	_, isInit := spec(p.Desired.Pod, c.Name)
+	label := "Container"
+	if isInit {
+		label = "Init container"
+	}
+	var message string
+	grace := p.grace()
+	again := pod.ShouldRestart(p.Desired.Pod, c, lostExitCode)
+	switch {
+	case cur.SandboxID != sandbox.ID:
+		message = fmt.Sprintf("Stopping container %s", c.Name)
+	case cur.Hash != pod.ContainerHash(c):
+		message, again = fmt.Sprintf("%s %s definition changed", label, c.Name), true
+	case c.StartupProbe != nil && probes.Startup == pod.ResultFailure:
+		message, grace = fmt.Sprintf("%s %s failed startup probe", label, c.Name), p.probeGrace(c.StartupProbe)
+	case c.LivenessProbe != nil && probes.Liveness == pod.ResultFailure:
+		message, grace = fmt.Sprintf("%s %s failed liveness probe", label, c.Name), p.probeGrace(c.LivenessProbe)
+	default:
+		return
+	}
+	if again {
+		message += ", will be restarted"
+	}
+	p.stop(c, cur, message, grace)
+}
+
+func (p *planner) probeGrace(probe *v1.Probe) time.Duration {
+	if s := probe.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return p.grace()
+}
+
+func (p *planner) stop(c *v1.Container, cur *pod.Container, message string, grace time.Duration) {
+	p.do(Action{Kind: StopContainer, ID: cur.ID, Container: c.Name, Message: message,
+		Grace: max(grace, minimumGrace), Replace: cur.Hash != pod.ContainerHash(c)})
+}
+
+// restart starts the next incarnation of a dead container, unless it is backed
+// off.
+func (p *planner) restart(sandbox *pod.Sandbox, c *v1.Container, dead *pod.Container) {
+	at := dead.FinishedAt
+	if at.IsZero() {
+		at = dead.CreatedAt
+	}
+	h := p.History.Containers[c.Name]
+	if until := h.Restart.Until(at, p.Backoff.RestartMax); p.Now.Before(until) {
+		p.wakeAt(until)
+		p.wait(c.Name, ReasonCrashLoopBackOff, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
+			h.Restart.Delay, c.Name, p.Desired.Pod.Name, p.Desired.Pod.Namespace, p.Desired.UID()))
+		return
+	}
+	p.start(sandbox, c, dead.Attempt+1, h.Restart.Next(at, p.Backoff.RestartInitial, p.Backoff.RestartMax))
+}
+
+// start starts a container, one at a time in a pod, unless the last attempt
+// failed a short while ago.
+func (p *planner) start(sandbox *pod.Sandbox, c *v1.Container, attempt uint32, restart Backoff) {
+	if f := p.History.Containers[c.Name].Failure; !f.IsZero() {
+		p.waitFailed(c.Name, f)
+		if p.Now.Before(f.RetryAt) {
+			p.wakeAt(f.RetryAt)
+			return
+		}
+	}
+	for _, a := range p.result.Actions {
+		if a.Makes() {
+			return
+		}
+	}
+	p.do(Action{Kind: StartContainer, ID: sandbox.ID, Container: c.Name, Attempt: attempt, Restart: restart})
+}
+
+// waitFailed says why a container that could not be started waits. A failed
+// pull is called a back-off once the initial delay is over.
+func (p *planner) waitFailed(name string, f Failure) {
+	if f.Pull {
+		if since := f.At.Add(p.Backoff.PullInitial); p.Now.Before(since) {
+			p.wakeAt(since)
+		} else {
+			p.wait(name, ReasonImagePullBackOff, f.BackoffMessage)
+			return
+		}
+	}
+	p.wait(name, f.Reason, f.Message)
+}

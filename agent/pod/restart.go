@@ -1,0 +1,56 @@
+package pod
+
+import (
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// IsSidecar reports whether an init container is a restartable one: it is
+// started in its turn, runs beside the pod's containers, and is stopped last.
+func IsSidecar(c *v1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
+}
+
+// ShouldRestart reports whether a container of p that ended with exitCode is to
+// be started again. The container's own restart policy and rules go before the
+// pod's.
+func ShouldRestart(p *v1.Pod, c *v1.Container, exitCode int32) bool {
+	for i := range c.RestartPolicyRules {
+		if rule := &c.RestartPolicyRules[i]; rule.ExitCodes != nil && matches(rule.ExitCodes, exitCode) {
+			return rule.Action == v1.ContainerRestartRuleActionRestart
+		}
+	}
+	policy := p.Spec.RestartPolicy
+	if c.RestartPolicy != nil {
+		policy = v1.RestartPolicy(*c.RestartPolicy)
+	}
+	switch policy {
+	case v1.RestartPolicyNever:
+		return false
+	case v1.RestartPolicyOnFailure:
+		return exitCode != 0
+	}
+	return true
+}
+
+func matches(r *v1.ContainerRestartRuleOnExitCodes, exitCode int32) bool {
+	in := slices.Contains(r.Values, exitCode)
+	if r.Operator == v1.ContainerRestartRuleOnExitCodesOpNotIn {
+		return !in
+	}
+	return in
+}
+
+// TerminationGrace is the pod's own grace period in seconds, at least 1.
+func TerminationGrace(p *v1.Pod) int64 {
+	grace := int64(v1.DefaultTerminationGracePeriodSeconds)
+	if p.Spec.TerminationGracePeriodSeconds != nil {
+		grace = *p.Spec.TerminationGracePeriodSeconds
+	}
+	// A deletion may shorten the grace period, never lengthen it.
+	if d := p.DeletionGracePeriodSeconds; d != nil && *d < grace {
+		grace = *d
+	}
+	return max(grace, 1)
+}

@@ -1,0 +1,219 @@
+package podstatus
+
+import (
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"nodelet/agent/pod"
+)
+
+// Reasons of container states, as the kubelet gives them.
+const (
+	reasonContainerCreating = "ContainerCreating"
+	reasonPodInitializing   = "PodInitializing"
+	reasonStatusUnknown     = "ContainerStatusUnknown"
+	lostMessage             = "The container could not be located when the pod was terminated"
+	lostExitCode            = 137
+)
+
+// containerStatuses returns the statuses of the containers in the spec's order.
+func (in *Input) containerStatuses(containers []v1.Container, previous []v1.ContainerStatus) []v1.ContainerStatus {
+	if len(containers) == 0 {
+		return nil
+	}
+	statuses := make([]v1.ContainerStatus, 0, len(containers))
+	for i := range containers {
+		c := &containers[i]
+		status := in.containerStatus(c, find(previous, c.Name))
+		in.setReady(c, &status)
+		statuses = append(statuses, status)
+	}
+	return statuses
+}
+
+func find(statuses []v1.ContainerStatus, name string) *v1.ContainerStatus {
+	for i := range statuses {
+		if statuses[i].Name == name {
+			return &statuses[i]
+		}
+	}
+	return nil
+}
+
+// containerStatus returns the status of one container but for its readiness.
+func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.ContainerStatus {
+	cur := in.Observed.Container(c.Name)
+	if cur == nil {
+		return in.absent(c, old)
+	}
+	status := v1.ContainerStatus{
+		Name:         c.Name,
+		Image:        cur.Image,
+		ImageID:      cur.ImageID,
+		ContainerID:  in.containerID(cur),
+		RestartCount: int32(cur.Attempt),
+		VolumeMounts: volumeMounts(c),
+	}
+	setResources(c, &status)
+	status.LastTerminationState = in.lastTermination(c, cur, old)
+	switch cur.State {
+	case pod.ContainerRunning:
+		status.State.Running = &v1.ContainerStateRunning{StartedAt: timeOf(cur.StartedAt)}
+	case pod.ContainerExited:
+		status.State.Terminated = in.terminated(cur)
+		if w, ok := in.Waiting[c.Name]; ok {
+			status.LastTerminationState.Terminated = status.State.Terminated
+			status.State = waiting(w.Reason, w.Message)
+		}
+	case pod.ContainerCreated:
+		status.State = in.waitingState(c)
+	default:
+		in.unknown(c, old, &status)
+	}
+	return status
+}
+
+// unknown is the state of a container of which the runtime cannot say what it
+// does.
+func (in *Input) unknown(c *v1.Container, old *v1.ContainerStatus, status *v1.ContainerStatus) {
+	if old != nil && old.State.Running != nil {
+		status.State.Terminated = lost()
+		return
+	}
+	status.State = in.waitingState(c)
+}
+
+// absent is the status of a container of which the runtime has nothing.
+func (in *Input) absent(c *v1.Container, old *v1.ContainerStatus) v1.ContainerStatus {
+	status := v1.ContainerStatus{
+		Name:         c.Name,
+		Image:        c.Image,
+		VolumeMounts: volumeMounts(c),
+		State:        in.waitingState(c),
+	}
+	setResources(c, &status)
+	if old == nil {
+		return status
+	}
+	status.RestartCount = old.RestartCount
+	status.LastTerminationState = old.LastTerminationState
+	switch {
+	case old.State.Terminated != nil:
+		// It has ended and was removed since.
+		status = *old.DeepCopy()
+	case old.State.Running != nil && in.Phase == pod.Syncing:
+		// It vanished while it was to run; it will be started again.
+		status.LastTerminationState.Terminated = lost()
+	case old.State.Running != nil:
+		status.State = v1.ContainerState{Terminated: lost()}
+		status.ContainerID, status.ImageID = old.ContainerID, old.ImageID
+	}
+	return status
+}
+
+func lost() *v1.ContainerStateTerminated {
+	return &v1.ContainerStateTerminated{Reason: reasonStatusUnknown, Message: lostMessage, ExitCode: lostExitCode}
+}
+
+// waitingState is the state of a container that was not started yet.
+func (in *Input) waitingState(c *v1.Container) v1.ContainerState {
+	if w, ok := in.Waiting[c.Name]; ok {
+		return waiting(w.Reason, w.Message)
+	}
+	if len(in.Desired.Pod.Spec.InitContainers) > 0 {
+		return waiting(reasonPodInitializing, "")
+	}
+	return waiting(reasonContainerCreating, "")
+}
+
+func waiting(reason, message string) v1.ContainerState {
+	return v1.ContainerState{Waiting: &v1.ContainerStateWaiting{Reason: reason, Message: message}}
+}
+
+// lastTermination is how the incarnation before the newest ended.
+func (in *Input) lastTermination(c *v1.Container, cur *pod.Container, old *v1.ContainerStatus) v1.ContainerState {
+	if before := in.Observed.Previous(c.Name); before != nil && before.State == pod.ContainerExited {
+		return v1.ContainerState{Terminated: in.terminated(before)}
+	}
+	if old == nil {
+		return v1.ContainerState{}
+	}
+	if old.State.Terminated != nil && old.ContainerID != in.containerID(cur) {
+		return v1.ContainerState{Terminated: old.State.Terminated}
+	}
+	if t := old.LastTerminationState.Terminated; t != nil && t.ContainerID != in.containerID(cur) {
+		return v1.ContainerState{Terminated: t}
+	}
+	return v1.ContainerState{}
+}
+
+func (in *Input) terminated(c *pod.Container) *v1.ContainerStateTerminated {
+	return &v1.ContainerStateTerminated{
+		ExitCode:    c.ExitCode,
+		Signal:      c.Signal,
+		Reason:      c.Reason,
+		Message:     c.Message,
+		StartedAt:   timeOf(c.StartedAt),
+		FinishedAt:  timeOf(c.FinishedAt),
+		ContainerID: in.containerID(c),
+	}
+}
+
+func (in *Input) containerID(c *pod.Container) string { return in.RuntimeName + "://" + c.ID }
+
+// setReady sets started and ready.
+func (in *Input) setReady(c *v1.Container, status *v1.ContainerStatus) {
+	cur := in.Observed.Container(c.Name)
+	running := status.State.Running != nil
+	var probes pod.ProbeResults
+	if cur != nil {
+		probes = in.Probes.Of(c.Name, cur.ID)
+	}
+	started := running && (c.StartupProbe == nil || probes.Startup == pod.ResultSuccess)
+	status.Started = &started
+	switch {
+	case in.isInit(c) && !pod.IsSidecar(c):
+		t := status.State.Terminated
+		status.Ready = t != nil && t.ExitCode == 0
+	case started:
+		status.Ready = c.ReadinessProbe == nil || probes.Readiness == pod.ResultSuccess
+	}
+}
+
+func (in *Input) isInit(c *v1.Container) bool {
+	for i := range in.Desired.Pod.Spec.InitContainers {
+		if in.Desired.Pod.Spec.InitContainers[i].Name == c.Name {
+			return true
+		}
+	}
+	return false
+}
+
+func setResources(c *v1.Container, status *v1.ContainerStatus) {
+	if len(c.Resources.Requests) > 0 {
+		status.AllocatedResources = c.Resources.Requests
+	}
+	status.Resources = &c.Resources
+}
+
+// volumeMounts echoes the container's mounts; recursive read-only ones are
+// settled when they are made.
+func volumeMounts(c *v1.Container) []v1.VolumeMountStatus {
+	var mounts []v1.VolumeMountStatus
+	for i := range c.VolumeMounts {
+		m := &c.VolumeMounts[i]
+		status := v1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
+		if m.ReadOnly {
+			mode := v1.RecursiveReadOnlyDisabled
+			status.RecursiveReadOnly = &mode
+		}
+		mounts = append(mounts, status)
+	}
+	return mounts
+}
+
+// timeOf cuts a time to the API's grain of a second, so that what comes back
+// from the API server equals what was sent.
+func timeOf(t time.Time) metav1.Time { return metav1.NewTime(t).Rfc3339Copy() }

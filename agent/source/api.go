@@ -1,0 +1,56 @@
+// Package source brings pods from where they are declared to the desired set:
+// the API server (api.go) and, for static pods, files and URLs.
+package source
+
+import (
+	v1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/pod"
+)
+
+// Sink takes what a source lists. desired.Set is one.
+type Sink interface {
+	Put(source pod.Source, p *v1.Pod)
+	Delete(source pod.Source, last *v1.Pod)
+	Synced(source pod.Source)
+}
+
+// API is the source of the pods that the scheduler bound to this node. It is
+// driven by a watch, through the methods below, which the watch calls one at a
+// time.
+type API struct {
+	sink Sink
+	seen func(*v1.Pod)
+}
+
+// NewAPI returns a source that hands pods to sink. seen is called with every
+// object as the API server has it, mirror pods too; it may be nil.
+func NewAPI(sink Sink, seen func(*v1.Pod)) *API {
+	return &API{sink: sink, seen: seen}
+}
+
+// PodSet takes a pod that is new or has changed.
+func (a *API) PodSet(p *v1.Pod) {
+	if a.seen != nil {
+		a.seen(p)
+	}
+	if !isMirror(p) {
+		a.sink.Put(pod.SourceAPI, p)
+	}
+}
+
+// PodDeleted takes the last state of a pod that is no longer listed.
+func (a *API) PodDeleted(p *v1.Pod) {
+	if !isMirror(p) {
+		a.sink.Delete(pod.SourceAPI, p)
+	}
+}
+
+// PodsSynced says that every pod there was at the start has been set.
+func (a *API) PodsSynced() { a.sink.Synced(pod.SourceAPI) }
+
+// isMirror reports whether p only mirrors a static pod of some node.
+func isMirror(p *v1.Pod) bool {
+	_, mirror := p.Annotations[v1.MirrorPodAnnotationKey]
+	return mirror
+}

@@ -1,0 +1,152 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/plan"
+	"nodelet/agent/pod"
+	"nodelet/agent/podstatus"
+)
+
+// step looks at one pod: what ended, what is to be done, what its status is.
+func (w *Worker) step(ctx context.Context, uid pod.UID) {
+	observed, ok := w.Observed.Get(uid)
+	if !ok {
+		// Nothing was observed yet at all.
+		return
+	}
+	st := w.state(uid)
+	w.record(st, uid)
+	d, known := w.Desired.Get(uid)
+	if st.stale {
+		w.refresh(ctx, st, uid)
+		return
+	}
+	if !known && observed.Empty() {
+		w.drop(st, uid)
+		return
+	}
+	in := plan.Input{SourcesReady: w.Desired.Ready(), Observed: observed, Probes: w.Probes.Results(uid),
+		History: &st.history, Backoff: w.config.Backoff, Now: time.Now()}
+	if known {
+		in.Desired = &d
+	}
+	next := plan.Next(in)
+	w.enter(st, next, in.Now)
+	for _, a := range next.Actions {
+		w.start(ctx, st, uid, task{desired: in.Desired, observed: observed, action: a})
+	}
+	w.queue.addAt(uid, next.Wake)
+	if known {
+		w.publish(st, in, next)
+	}
+}
+
+func (w *Worker) state(uid pod.UID) *state {
+	st, ok := w.pods[uid]
+	if !ok {
+		st = &state{flights: map[string]flight{}}
+		st.history.InFlight = map[string]plan.Action{}
+		st.history.Containers = map[string]plan.Container{}
+		w.pods[uid] = st
+	}
+	return st
+}
+
+// drop forgets a pod that nobody wants and that has nothing left.
+func (w *Worker) drop(st *state, uid pod.UID) {
+	if len(st.flights) > 0 {
+		// The last action's end comes back here.
+		return
+	}
+	w.Probes.Forget(uid)
+	w.Publisher.Forget(uid)
+	w.queue.addAt(uid, time.Time{})
+	delete(w.pods, uid)
+}
+
+// enter notes how far the pod's life has come.
+func (w *Worker) enter(st *state, next plan.Result, now time.Time) {
+	if next.Phase == pod.Syncing {
+		return
+	}
+	if st.history.TerminatingSince.IsZero() {
+		st.history.TerminatingSince = now
+	}
+	st.history.Phase = max(st.history.Phase, next.Phase)
+	if st.history.End == nil {
+		st.history.End = next.End
+	}
+	for key, f := range st.flights {
+		if st.history.InFlight[key].Makes() {
+			f.cancel()
+		}
+	}
+}
+
+// publish computes the pod's status and hands it on, and follows the pod to its
+// end.
+func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
+	d := in.Desired
+	if next.Phase == pod.Syncing {
+		w.Probes.Sync(d.Pod, in.Observed)
+	}
+	w.tell(st, d, next)
+	previous := &st.status
+	if previous.Phase == "" {
+		previous = &d.Pod.Status
+	}
+	status := podstatus.Compute(podstatus.Input{
+		Desired: d, Observed: in.Observed, Probes: in.Probes, Phase: next.Phase,
+		Waiting: next.Waiting, End: next.End, Previous: previous,
+		HostIPs: w.HostIPs(), RuntimeName: w.config.RuntimeName, Now: in.Now,
+	})
+	st.status = status
+	if next.Phase == pod.Terminated && !st.ended {
+		st.ended = true
+		w.Desired.Ended(d.UID())
+		w.Probes.Forget(d.UID())
+	}
+	switch {
+	case next.Gone && !d.Removed.IsZero():
+		w.Desired.Forget(d.UID())
+		w.Mark(d.UID())
+	case next.Gone && !st.finished:
+		st.finished = true
+		w.Publisher.Finish(d.Pod, status)
+	case !st.finished && d.Removed.IsZero():
+		w.Publisher.Set(d.Pod, status)
+	}
+}
+
+// tell makes events of what is new in a decision.
+func (w *Worker) tell(st *state, d *pod.Desired, next plan.Result) {
+	if r := d.Rejection; r != nil && !st.rejected {
+		st.rejected = true
+		w.event(d.Pod, "", v1.EventTypeWarning, r.Reason, r.Message)
+	}
+	if next.End != nil && st.status.Reason != next.End.Reason {
+		w.event(d.Pod, "", v1.EventTypeNormal, next.End.Reason, next.End.Message)
+	}
+	for name, now := range next.Waiting {
+		if st.waiting[name].Reason == now.Reason {
+			continue
+		}
+		switch now.Reason {
+		case plan.ReasonCrashLoopBackOff:
+			w.event(d.Pod, name, v1.EventTypeWarning, eventBackOff,
+				"Back-off restarting failed container "+name+" in pod "+d.Pod.Name+"_"+d.Pod.Namespace+"("+string(d.UID())+")")
+		case plan.ReasonImagePullBackOff:
+			w.event(d.Pod, name, v1.EventTypeNormal, eventBackOff, backoffMessage(imageOf(d.Pod, name)))
+			w.event(d.Pod, name, v1.EventTypeWarning, eventFailed, "Error: "+plan.ReasonImagePullBackOff)
+		}
+	}
+	st.waiting = next.Waiting
+}
+
+func (w *Worker) event(p *v1.Pod, container, eventType, reason, message string) {
+	w.Event(pod.Event{Pod: p, Container: container, Type: eventType, Reason: reason, Message: message})
+}

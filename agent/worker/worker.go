@@ -1,0 +1,169 @@
+// Package worker brings each pod from what was observed of it to what is
+// desired: it takes the newest snapshot, has package plan decide, starts the
+// actions, and hands the resulting status to the publisher.
+//
+// One goroutine looks at the pods that were marked dirty, one after the other;
+// a look is short, for nothing in it waits. Only actions under way have
+// goroutines: an idle pod costs none, and no timer. When an action has ended,
+// the pod is looked at in the runtime before it is planned again, so no plan
+// is made from before its own last action.
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/plan"
+	"nodelet/agent/pod"
+	"nodelet/agent/podruntime"
+)
+
+// Desired is the desired set as the worker sees it.
+type Desired interface {
+	Get(uid pod.UID) (pod.Desired, bool)
+	Ready() bool
+	// Ended says that nothing of the pod runs any more, for good.
+	Ended(uid pod.UID)
+	// Forget drops a pod that no source lists and of which nothing is left.
+	Forget(uid pod.UID)
+}
+
+// Observed is the observed set as the worker sees it.
+type Observed interface {
+	Get(uid pod.UID) (pod.Observed, bool)
+	// Refresh looks at the pod in the runtime now.
+	Refresh(ctx context.Context, uid pod.UID) error
+}
+
+// Probes runs the probes of the containers that run.
+type Probes interface {
+	Sync(p *v1.Pod, observed pod.Observed)
+	Results(uid pod.UID) pod.Probes
+	Forget(uid pod.UID)
+}
+
+// Publisher writes statuses to the API server. None of its methods wait.
+type Publisher interface {
+	// Set takes the pod's newest status.
+	Set(p *v1.Pod, status v1.PodStatus)
+	// Finish takes the last status of a pod of which nothing is left, and
+	// completes its deletion.
+	Finish(p *v1.Pod, status v1.PodStatus)
+	Forget(uid pod.UID)
+}
+
+// Config is how the worker behaves. The zero value is not valid.
+type Config struct {
+	Backoff plan.BackoffLimits
+	// SyncBackoff is the time until something that failed, other than an
+	// image pull, is tried again; up to half as much again is added at random.
+	SyncBackoff time.Duration
+	// MaxParallelPulls bounds the image pulls of the node.
+	MaxParallelPulls int
+	// RuntimeName is the scheme of container IDs in statuses.
+	RuntimeName string
+}
+
+// DefaultConfig has the kubelet's values.
+func DefaultConfig() Config {
+	return Config{Backoff: plan.DefaultBackoff(), SyncBackoff: 10 * time.Second, MaxParallelPulls: 5}
+}
+
+// Deps is what the worker works with. All are needed.
+type Deps struct {
+	Desired    Desired
+	Observed   Observed
+	Probes     Probes
+	Publisher  Publisher
+	Sandboxes  podruntime.Sandboxes
+	Containers podruntime.Containers
+	Images     podruntime.Images
+	// Event is told what the pods' owners should hear of; it does not wait.
+	Event func(pod.Event)
+	// HostIPs are the node's addresses, the primary one first.
+	HostIPs func() []string
+	// Rand is used by the worker alone.
+	Rand *rand.Rand
+	Log  *slog.Logger
+}
+
+// Worker works on all pods of a node. Mark may be called concurrently.
+type Worker struct {
+	config Config
+	Deps
+	queue *queue
+	pulls chan struct{}
+
+	// pods belongs to the goroutine of Run.
+	pods    map[pod.UID]*state
+	actions sync.WaitGroup
+
+	mu      sync.Mutex
+	results map[pod.UID][]result
+}
+
+// state is what the worker remembers of one pod.
+type state struct {
+	history plan.History
+	// flights are the actions under way, by key.
+	flights map[string]flight
+	// stale says that the runtime could not be asked since the last action.
+	stale bool
+	// status is the newest computed status.
+	status  v1.PodStatus
+	waiting map[string]plan.Waiting
+	ended   bool
+	// finished says that the publisher was told to complete the deletion.
+	finished bool
+	// rejected says that the rejection was told.
+	rejected bool
+	seq      uint64
+}
+
+type flight struct {
+	seq    uint64
+	cancel context.CancelFunc
+}
+
+// New returns a Worker; nothing happens before Run.
+func New(config Config, deps Deps) *Worker {
+	return &Worker{config: config, Deps: deps, queue: newQueue(),
+		pulls: make(chan struct{}, config.MaxParallelPulls),
+		pods:  map[pod.UID]*state{}, results: map[pod.UID][]result{}}
+}
+
+// Mark marks a pod dirty: it is looked at soon. It does not wait.
+func (w *Worker) Mark(uid pod.UID) { w.queue.add(uid) }
+
+// Run works until ctx ends, then abandons the actions under way and returns
+// when they have ended. Nothing is stopped: the pods outlive the agent.
+func (w *Worker) Run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	defer timer.Stop()
+	defer w.actions.Wait()
+	for ctx.Err() == nil {
+		uids, next := w.queue.take(time.Now())
+		for _, uid := range uids {
+			w.step(ctx, uid)
+		}
+		if len(uids) > 0 {
+			// Looking may have set an earlier time.
+			continue
+		}
+		if !next.IsZero() {
+			timer.Reset(time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+		case <-w.queue.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
