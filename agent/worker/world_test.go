@@ -1,0 +1,310 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"nodelet/agent/pod"
+	"nodelet/agent/podruntime"
+)
+
+// world is everything around a worker, in memory: the desired set, a runtime
+// that is observed as it is, and what was published.
+type world struct {
+	mu       sync.Mutex
+	ready    bool
+	desired  map[pod.UID]pod.Desired
+	observed map[pod.UID]pod.Observed
+	images   map[string]bool
+	// fail gives the error of the next calls of a kind, by method name.
+	fail map[string]error
+	// latency is how long each call takes.
+	latency time.Duration
+	calls   []string
+	events  []string
+	set     []v1.PodStatus
+	// finished are the pods whose deletion was completed.
+	finished []pod.UID
+	ended    map[pod.UID]bool
+	worker   *Worker
+}
+
+func newWorld() *world {
+	w := &world{ready: true, desired: map[pod.UID]pod.Desired{}, observed: map[pod.UID]pod.Observed{},
+		images: map[string]bool{}, fail: map[string]error{}, ended: map[pod.UID]bool{}}
+	config := DefaultConfig()
+	config.RuntimeName = "test"
+	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: noProbes{}, Publisher: publisherOf{w},
+		Sandboxes: w, Containers: w, Images: w, Event: w.event, HostIPs: func() []string { return []string{"192.0.2.1"} },
+		Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler)})
+	return w
+}
+
+// play runs f beside a running worker in a bubble of its own time.
+func play(t *testing.T, f func(t *testing.T, w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { w.worker.Run(ctx); close(done) }()
+		f(t, w)
+		cancel()
+		<-done
+	})
+}
+
+func testPod(uid string, change func(*v1.Pod)) *v1.Pod {
+	p := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: uid, UID: types.UID(uid)}}
+	p.Spec.Containers = []v1.Container{{Name: "a", Image: "img", ImagePullPolicy: v1.PullIfNotPresent}}
+	if change != nil {
+		change(p)
+	}
+	return p
+}
+
+func (w *world) put(p *v1.Pod) {
+	w.mu.Lock()
+	d := w.desired[pod.UID(p.UID)]
+	d.Pod, d.Source = p, pod.SourceAPI
+	w.desired[pod.UID(p.UID)] = d
+	w.mu.Unlock()
+	w.worker.Mark(pod.UID(p.UID))
+}
+
+func (w *world) Get(uid pod.UID) (pod.Desired, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, ok := w.desired[uid]
+	return d, ok
+}
+
+func (w *world) Ready() bool { return w.ready }
+
+func (w *world) Ended(uid pod.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended[uid] = true
+}
+
+func (w *world) Forget(uid pod.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.desired, uid)
+}
+
+func (w *world) event(e pod.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, e.Reason)
+}
+
+type observedOf struct{ *world }
+
+func (o observedOf) Get(uid pod.UID) (pod.Observed, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	observed := o.observed[uid]
+	observed.Sandboxes, observed.Containers = slices.Clone(observed.Sandboxes), slices.Clone(observed.Containers)
+	return observed, true
+}
+
+func (o observedOf) Refresh(context.Context, pod.UID) error { return o.failure("Refresh") }
+
+type noProbes struct{}
+
+func (noProbes) Sync(*v1.Pod, pod.Observed) {}
+func (noProbes) Results(pod.UID) pod.Probes { return nil }
+func (noProbes) Forget(pod.UID)             {}
+
+type publisherOf struct{ *world }
+
+func (p publisherOf) Set(_ *v1.Pod, status v1.PodStatus) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.set = append(p.set, status)
+}
+
+func (p publisherOf) Finish(last *v1.Pod, status v1.PodStatus) {
+	p.Set(last, status)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.finished = append(p.finished, pod.UID(last.UID))
+}
+
+func (p publisherOf) Forget(pod.UID) {}
+
+// status is the newest published one.
+func (w *world) status() v1.PodStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.set) == 0 {
+		return v1.PodStatus{}
+	}
+	return w.set[len(w.set)-1]
+}
+
+// failure takes the error that the next call of a method is to return.
+func (w *world) failure(method string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fail[method]
+}
+
+func (w *world) setFailure(method string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fail[method] = err
+}
+
+// call notes a call, waits as long as it takes and returns its error.
+func (w *world) call(ctx context.Context, method, what string) error {
+	w.mu.Lock()
+	w.calls = append(w.calls, method+" "+what)
+	latency := w.latency
+	w.mu.Unlock()
+	pause(ctx, latency)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return w.failure(method)
+}
+
+func (w *world) change(uid pod.UID, f func(*pod.Observed)) {
+	w.mu.Lock()
+	o := w.observed[uid]
+	o.UID = uid
+	o.Sandboxes, o.Containers = slices.Clone(o.Sandboxes), slices.Clone(o.Containers)
+	f(&o)
+	w.observed[uid] = o
+	w.mu.Unlock()
+	w.worker.Mark(uid)
+}
+
+// exit has the newest incarnation of container a end.
+func (w *world) exit(uid pod.UID, code int32) {
+	w.change(uid, func(o *pod.Observed) {
+		c := &o.Containers[0]
+		c.State, c.ExitCode, c.FinishedAt, c.Reason = pod.ContainerExited, code, time.Now(), "Error"
+	})
+}
+
+func (w *world) find(id string) (uid pod.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for uid, o := range w.observed {
+		for _, s := range o.Sandboxes {
+			if s.ID == id {
+				return uid
+			}
+		}
+		for _, c := range o.Containers {
+			if c.ID == id {
+				return uid
+			}
+		}
+	}
+	return ""
+}
+
+func (w *world) RunSandbox(ctx context.Context, c podruntime.SandboxConfig) (string, error) {
+	if err := w.call(ctx, "RunSandbox", fmt.Sprint(c.Pod.Name, c.Attempt)); err != nil {
+		return "", err
+	}
+	id := fmt.Sprintf("s-%s-%d", c.Pod.Name, c.Attempt)
+	w.change(pod.UID(c.Pod.UID), func(o *pod.Observed) {
+		o.Sandboxes = slices.Insert(o.Sandboxes, 0, pod.Sandbox{ID: id, Attempt: c.Attempt, Ready: true, IPs: []string{"10.0.0.1"}})
+	})
+	return id, nil
+}
+
+func (w *world) StopSandbox(ctx context.Context, id string) error {
+	if err := w.call(ctx, "StopSandbox", id); err != nil {
+		return err
+	}
+	w.change(w.find(id), func(o *pod.Observed) { o.Sandboxes[0].Ready = false })
+	return nil
+}
+
+func (w *world) RemoveSandbox(ctx context.Context, id string) error {
+	if err := w.call(ctx, "RemoveSandbox", id); err != nil {
+		return err
+	}
+	w.change(w.find(id), func(o *pod.Observed) { o.Sandboxes, o.Containers = nil, nil })
+	return nil
+}
+
+func (w *world) CreateContainer(ctx context.Context, sandbox string, c podruntime.ContainerConfig) (string, error) {
+	if err := w.call(ctx, "CreateContainer", fmt.Sprint(c.Container.Name, c.Attempt)); err != nil {
+		return "", err
+	}
+	id := fmt.Sprintf("%s-%s-%d", c.Container.Name, c.Pod.Name, c.Attempt)
+	w.change(pod.UID(c.Pod.UID), func(o *pod.Observed) {
+		o.Containers = slices.Insert(o.Containers, 0, pod.Container{ID: id, Name: c.Container.Name, SandboxID: sandbox,
+			Attempt: c.Attempt, State: pod.ContainerCreated, Hash: c.Hash})
+	})
+	return id, nil
+}
+
+func (w *world) StartContainer(ctx context.Context, id string) error {
+	if err := w.call(ctx, "StartContainer", id); err != nil {
+		return err
+	}
+	w.change(w.find(id), func(o *pod.Observed) { o.Containers[0].State = pod.ContainerRunning })
+	return nil
+}
+
+func (w *world) StopContainer(ctx context.Context, id string, grace time.Duration) error {
+	if err := w.call(ctx, "StopContainer", fmt.Sprint(id, " ", grace)); err != nil {
+		return err
+	}
+	w.exit(w.find(id), 137)
+	return nil
+}
+
+func (w *world) RemoveContainer(ctx context.Context, id string) error {
+	if err := w.call(ctx, "RemoveContainer", id); err != nil {
+		return err
+	}
+	w.change(w.find(id), func(o *pod.Observed) {
+		o.Containers = slices.DeleteFunc(o.Containers, func(c pod.Container) bool { return c.ID == id })
+	})
+	return nil
+}
+
+func (w *world) Image(_ context.Context, ref string) (podruntime.Image, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.images[ref] {
+		return podruntime.Image{}, podruntime.NotFound("image", ref)
+	}
+	return podruntime.Image{ID: ref, Size: 42}, nil
+}
+
+func (w *world) PullImage(ctx context.Context, r podruntime.PullRequest, _ func(podruntime.PullProgress)) (string, error) {
+	if err := w.call(ctx, "PullImage", r.Ref); err != nil {
+		return "", err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.images[r.Ref] = true
+	return r.Ref, nil
+}
+
+func (w *world) ListPods(context.Context) ([]pod.Observed, error)          { panic("unused") }
+func (w *world) InspectPod(context.Context, pod.UID) (pod.Observed, error) { panic("unused") }
+func (w *world) ListImages(context.Context) ([]podruntime.Image, error)    { panic("unused") }
+func (w *world) RemoveImage(context.Context, string) error                 { panic("unused") }
+func (w *world) UpdateContainer(context.Context, string, v1.ResourceRequirements) error {
+	panic("unused")
+}
