@@ -178,7 +178,15 @@ func (m *model) computeStatus(t *testing.T, next plan.Result) {
 // check looks for plans that are never right.
 func (m *model) check(t *testing.T, next plan.Result) {
 	makes := 0
+	for _, a := range m.history.InFlight {
+		if a.Makes() && next.Phase == pod.Terminated {
+			t.Fatalf("the pod is %v while %v is under way", next.Phase, a)
+		}
+	}
 	for _, a := range next.Actions {
+		if _, busy := m.history.InFlight[a.Key()]; busy && a.Kind != plan.StopContainer {
+			t.Fatalf("%v is under way and planned again", a)
+		}
 		if a.Makes() {
 			makes++
 			if next.Phase != pod.Syncing {
