@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/admit"
+	"nodelet/agent/desired"
+	"nodelet/agent/kubeapi"
+	"nodelet/agent/node"
+	"nodelet/agent/observe"
+	"nodelet/agent/plan"
+	"nodelet/agent/pod"
+	"nodelet/agent/podruntime"
+	"nodelet/agent/probe"
+	"nodelet/agent/publish"
+	"nodelet/agent/source"
+	"nodelet/agent/worker"
+)
+
+// Deps is what an agent stands on: all that differs between a production node
+// and a simulated one.
+type Deps struct {
+	// Runtime runs the pods.
+	Runtime podruntime.Runtime
+	// Prober is what network probes reach.
+	Prober probe.Target
+	// Machine tells the machine's facts.
+	Machine node.Machine
+	// API is the connection to the API server, as this node.
+	API *kubeapi.Client
+	// Watches follows the API server's objects; nil for API's own watches.
+	Watches kubeapi.Watches
+	// Rand is the source of all of the agent's randomness. New draws from it
+	// and keeps no reference.
+	Rand *rand.Rand
+	// Logger gets the agent's log; nil for none.
+	Logger *slog.Logger
+}
+
+// Agent is one node.
+type Agent struct {
+	config Config
+	deps   Deps
+
+	desired   *desired.Set
+	observer  *observe.Observer
+	prober    *probe.Prober
+	publisher *publish.Publisher
+	node      *node.Manager
+	worker    *worker.Worker
+	recorder  *kubeapi.Recorder
+}
+
+// New wires an agent. Nothing happens before Run. An error names every fault of
+// the configuration.
+func New(config Config, deps Deps) (*Agent, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("agent configuration: %w", err)
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Watches == nil {
+		deps.Watches = deps.API
+	}
+	deps.Logger = deps.Logger.With("node", config.NodeName)
+	a := &Agent{config: config, deps: deps}
+	a.wire()
+	return a, nil
+}
+
+// Run is the node's life until ctx ends. It returns when everything that it
+// started has ended; the pods go on running.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.recorder.Shutdown()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	parts.Go(func() { a.observer.Run(ctx) })
+	parts.Go(func() { a.node.Run(ctx) })
+	parts.Go(func() { a.publisher.Run(ctx) })
+	parts.Go(func() { a.prober.Run(ctx) })
+	// What runs must be known before anything is planned.
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.observer.Synced():
+	}
+	// Admission needs the node as the API server has it.
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.node.Registered():
+	}
+	parts.Go(func() { a.worker.Run(ctx) })
+	pods := source.NewAPI(a.desired, a.publisher.OnPod)
+	a.deps.Watches.WatchPods(ctx, a.config.NodeName, pods)
+	return nil
+}
+
+// rand returns a source of its own for one part: a rand.Rand has one user.
+func (a *Agent) rand() *rand.Rand {
+	return rand.New(rand.NewPCG(a.deps.Rand.Uint64(), a.deps.Rand.Uint64()))
+}
+
+// wire makes the parts, each with the others' ends that it needs.
+func (a *Agent) wire() {
+	log := a.deps.Logger
+	mark := func(uid pod.UID) { a.worker.Mark(uid) }
+	a.recorder = a.deps.API.NewRecorder(a.config.NodeName)
+
+	a.observer = observe.New(observe.Config{
+		RelistPeriod: a.config.RelistPeriod,
+		Timeout:      a.config.RuntimeRequestTimeout,
+		RetryPeriod:  observe.DefaultConfig().RetryPeriod,
+	}, a.deps.Runtime, mark, log)
+	a.desired = desired.New([]pod.Source{pod.SourceAPI}, a.admit, desired.Hooks{
+		Changed: mark,
+		Ready: func() {
+			for _, uid := range a.observer.UIDs() {
+				mark(uid)
+			}
+		},
+	})
+	a.publisher = publish.New(a.deps.API, log)
+	a.prober = probe.New(probe.Deps{Target: a.deps.Prober, Exec: execer{a.deps.Runtime}, Rand: a.rand(),
+		Changed: mark, Event: a.event, Log: log})
+	a.node = a.newNode()
+	a.worker = a.newWorker()
+}
+
+func (a *Agent) newWorker() *worker.Worker {
+	config := worker.DefaultConfig()
+	config.Backoff = plan.DefaultBackoff()
+	config.Backoff.RestartMax = a.config.MaxContainerRestartPeriod
+	config.MaxParallelPulls = a.config.MaxParallelImagePulls
+	return worker.New(config, worker.Deps{
+		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
+		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
+		Event: a.event, HostIPs: a.node.HostIPs, Rand: a.rand(), Log: a.deps.Logger,
+	})
+}
+
+// admit says why the node refuses a pod, given its newest Node object.
+func (a *Agent) admit(active []*v1.Pod, p *v1.Pod) *pod.Rejection {
+	return admit.Pod(a.node.Node(), active, p)
+}
+
+// event passes an event on to the pod's owner, and to the log.
+func (a *Agent) event(e pod.Event) {
+	level := slog.LevelInfo
+	if e.Type == v1.EventTypeWarning {
+		level = slog.LevelWarn
+	}
+	a.deps.Logger.Log(context.Background(), level, e.Message,
+		"reason", e.Reason, "pod", pod.FullName(e.Pod), "container", e.Container)
+	a.recorder.PodEvent(e)
+}
