@@ -1,0 +1,141 @@
+package kubeapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	coordination "k8s.io/api/coordination/v1"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/component-helpers/apimachinery/lease"
+	nodeutil "k8s.io/component-helpers/node/util"
+	"k8s.io/utils/clock"
+)
+
+// GetPod returns the pod as the API server has it now.
+func (c *Client) GetPod(ctx context.Context, namespace, name string) (*v1.Pod, error) {
+	p, err := c.core.Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("getting pod %s/%s: %w", namespace, name, err)
+	}
+	return p, nil
+}
+
+// PatchPodStatus brings the status of a pod from what it is in old to what it
+// is to be. The patch carries the pod's UID, so that a pod of the same name
+// made since is not touched (a Conflict error). Where nothing differs there is
+// no call, and old is returned.
+func (c *Client) PatchPodStatus(ctx context.Context, old *v1.Pod, status v1.PodStatus) (*v1.Pod, error) {
+	from, err := json.Marshal(v1.Pod{Status: old.Status})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the old status of pod %s/%s: %w", old.Namespace, old.Name, err)
+	}
+	to, err := json.Marshal(v1.Pod{ObjectMeta: metav1.ObjectMeta{UID: old.UID}, Status: status})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the status of pod %s/%s: %w", old.Namespace, old.Name, err)
+	}
+	patch, err := strategicpatch.CreateTwoWayMergePatch(from, to, v1.Pod{})
+	if err != nil {
+		return nil, fmt.Errorf("comparing statuses of pod %s/%s: %w", old.Namespace, old.Name, err)
+	}
+	if string(patch) == fmt.Sprintf(`{"metadata":{"uid":%q}}`, old.UID) {
+		return old, nil
+	}
+	p, err := c.core.Pods(old.Namespace).Patch(ctx, old.Name, types.StrategicMergePatchType, patch,
+		metav1.PatchOptions{}, "status")
+	if err != nil {
+		return nil, fmt.Errorf("patching the status of pod %s/%s: %w", old.Namespace, old.Name, err)
+	}
+	return p, nil
+}
+
+// DeletePod deletes the pod if it still has the UID. With a grace of 0 s it is
+// gone when the call returns.
+func (c *Client) DeletePod(ctx context.Context, namespace, name string, uid types.UID, grace time.Duration) error {
+	seconds := int64(grace / time.Second)
+	err := c.core.Pods(namespace).Delete(ctx, name, metav1.DeleteOptions{
+		GracePeriodSeconds: &seconds,
+		Preconditions:      &metav1.Preconditions{UID: &uid},
+	})
+	if err != nil {
+		return fmt.Errorf("deleting pod %s/%s: %w", namespace, name, err)
+	}
+	return nil
+}
+
+// CreateNode creates the Node object.
+func (c *Client) CreateNode(ctx context.Context, n *v1.Node) (*v1.Node, error) {
+	created, err := c.core.Nodes().Create(ctx, n, metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("creating node %s: %w", n.Name, err)
+	}
+	return created, nil
+}
+
+// GetNode returns the Node object; from the API server's cache, which is cheap
+// and recent enough for a status.
+func (c *Client) GetNode(ctx context.Context, name string) (*v1.Node, error) {
+	n, err := c.core.Nodes().Get(ctx, name, metav1.GetOptions{ResourceVersion: "0"})
+	if err != nil {
+		return nil, fmt.Errorf("getting node %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// PatchNode brings labels, annotations and spec of a node from old to next.
+func (c *Client) PatchNode(ctx context.Context, old, next *v1.Node) (*v1.Node, error) {
+	from, err := json.Marshal(old)
+	if err != nil {
+		return nil, fmt.Errorf("encoding node %s: %w", old.Name, err)
+	}
+	to, err := json.Marshal(next)
+	if err != nil {
+		return nil, fmt.Errorf("encoding node %s: %w", old.Name, err)
+	}
+	patch, err := strategicpatch.CreateTwoWayMergePatch(from, to, v1.Node{})
+	if err != nil {
+		return nil, fmt.Errorf("comparing node %s: %w", old.Name, err)
+	}
+	n, err := c.core.Nodes().Patch(ctx, old.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("patching node %s: %w", old.Name, err)
+	}
+	return n, nil
+}
+
+// PatchNodeStatus brings a node's status from old to next.
+func (c *Client) PatchNodeStatus(_ context.Context, old, next *v1.Node) (*v1.Node, error) {
+	n, _, err := nodeutil.PatchNodeStatus(c.core, types.NodeName(old.Name), old, next)
+	if err != nil {
+		return nil, fmt.Errorf("patching the status of node %s: %w", old.Name, err)
+	}
+	return n, nil
+}
+
+// RunLease keeps the node's lease in the namespace kube-node-lease until ctx
+// ends: it holds for duration and is renewed four times as often. failing is
+// called after several renewals in a row have failed.
+func (c *Client) RunLease(ctx context.Context, nodeName string, duration time.Duration, failing func()) {
+	controller := lease.NewController(clock.RealClock{}, c.leases, nodeName, int32(duration/time.Second), failing,
+		duration/4, nodeName, v1.NamespaceNodeLease, func(l *coordination.Lease) error {
+			return c.ownLease(ctx, nodeName, l)
+		})
+	controller.Run(ctx)
+}
+
+// ownLease makes the Node the lease's owner, so that it goes with it.
+func (c *Client) ownLease(ctx context.Context, nodeName string, l *coordination.Lease) error {
+	if len(l.OwnerReferences) > 0 {
+		return nil
+	}
+	n, err := c.GetNode(ctx, nodeName)
+	if err != nil {
+		return err
+	}
+	l.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: nodeName, UID: n.UID}}
+	return nil
+}

@@ -1,0 +1,82 @@
+// Package kubeapi talks to the API server as one node: calls on pods, nodes,
+// leases and events (client.go), and watches (watch.go). It is the only
+// importer of client-go's transport and informers; the rest of the agent sees
+// small interfaces that *Client satisfies.
+package kubeapi
+
+import (
+	"fmt"
+
+	"k8s.io/client-go/kubernetes"
+	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/flowcontrol"
+)
+
+// Options bound the load on the API server.
+type Options struct {
+	// QPS and Burst bound the calls a second, watches and events apart.
+	QPS   float32
+	Burst int
+	// EventQPS and EventBurst bound the events a second.
+	EventQPS   float32
+	EventBurst int
+	// UserAgent is sent with every call.
+	UserAgent string
+}
+
+// DefaultOptions are the kubelet's: 50 calls a second with bursts of 100, and
+// the same for events.
+func DefaultOptions() Options {
+	return Options{QPS: 50, Burst: 100, EventQPS: 50, EventBurst: 100, UserAgent: "nodelet-agent"}
+}
+
+// Client talks to one API server under one identity. All methods may be called
+// concurrently; each returns the API server's error, wrapped with what was
+// being done to which object, so that apierrors.Is… still hold.
+type Client struct {
+	core   *corev1.CoreV1Client
+	events *corev1.CoreV1Client
+	leases leaseOnly
+}
+
+// New returns a Client. Clients whose configurations have one Transport share
+// its connections; a Client itself is small, so that one process can have
+// thousands.
+func New(config *rest.Config, o Options) (*Client, error) {
+	c := rest.CopyConfig(config)
+	c.UserAgent = o.UserAgent
+	c.ContentType = "application/vnd.kubernetes.protobuf"
+	c.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	c.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(o.QPS, o.Burst)
+	httpClient, err := rest.HTTPClientFor(c)
+	if err != nil {
+		return nil, fmt.Errorf("making an HTTP client for %s: %w", c.Host, err)
+	}
+	client := &Client{}
+	if client.core, err = corev1.NewForConfigAndClient(c, httpClient); err != nil {
+		return nil, fmt.Errorf("making a client for %s: %w", c.Host, err)
+	}
+	if client.leases.coordination, err = coordinationv1.NewForConfigAndClient(c, httpClient); err != nil {
+		return nil, fmt.Errorf("making a lease client for %s: %w", c.Host, err)
+	}
+	client.leases.core = client.core
+	events := rest.CopyConfig(c)
+	events.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(o.EventQPS, o.EventBurst)
+	if client.events, err = corev1.NewForConfigAndClient(events, httpClient); err != nil {
+		return nil, fmt.Errorf("making an event client for %s: %w", c.Host, err)
+	}
+	return client, nil
+}
+
+// leaseOnly is as much of a clientset as the lease library uses: a whole one
+// costs a hundred times the memory, and there may be thousands.
+type leaseOnly struct {
+	kubernetes.Interface
+	core         corev1.CoreV1Interface
+	coordination coordinationv1.CoordinationV1Interface
+}
+
+func (l leaseOnly) CoreV1() corev1.CoreV1Interface                         { return l.core }
+func (l leaseOnly) CoordinationV1() coordinationv1.CoordinationV1Interface { return l.coordination }

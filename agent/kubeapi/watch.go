@@ -1,0 +1,141 @@
+package kubeapi
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+)
+
+// PodHandler is told of pods, one call at a time. The objects must not be
+// changed.
+type PodHandler interface {
+	// PodSet tells of a pod that is new or has changed.
+	PodSet(p *v1.Pod)
+	// PodDeleted gives the last known state of a pod that is gone.
+	PodDeleted(p *v1.Pod)
+	// PodsSynced tells that every pod there was at the start has been set.
+	PodsSynced()
+}
+
+// NodeHandler is told of one Node object, one call at a time.
+type NodeHandler interface {
+	NodeSet(n *v1.Node)
+	NodeDeleted()
+}
+
+// Watches follows objects until ctx ends, whatever becomes of the connection
+// meanwhile. *Client opens watches of its own, as a kubelet does; the simulator
+// can feed many agents from one.
+type Watches interface {
+	WatchPods(ctx context.Context, nodeName string, h PodHandler)
+	WatchNode(ctx context.Context, nodeName string, h NodeHandler)
+	WatchServices(ctx context.Context)
+}
+
+var _ Watches = (*Client)(nil)
+
+// WatchPods follows the pods that are bound to a node.
+func (c *Client) WatchPods(ctx context.Context, nodeName string, h PodHandler) {
+	lw := listWatch(c.core.Pods(metav1.NamespaceAll).List, c.core.Pods(metav1.NamespaceAll).Watch,
+		fields.OneTermEqualSelector("spec.nodeName", nodeName))
+	FollowPods(ctx, cache.ToListWatcherWithWatchListSemantics(lw, c.core.RESTClient()), h)
+}
+
+// FollowPods follows the pods that lw lists and watches.
+func FollowPods(ctx context.Context, lw cache.ListerWatcher, h PodHandler) {
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: lw,
+		ObjectType:    &v1.Pod{},
+		Transform:     dropManagedFields,
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(obj any) { h.PodSet(obj.(*v1.Pod)) },
+			UpdateFunc: func(_, obj any) { h.PodSet(obj.(*v1.Pod)) },
+			DeleteFunc: func(obj any) { h.PodDeleted(last(obj).(*v1.Pod)) },
+		},
+	})
+	follow(ctx, informer, h.PodsSynced)
+}
+
+// WatchNode follows one Node object.
+func (c *Client) WatchNode(ctx context.Context, nodeName string, h NodeHandler) {
+	lw := listWatch(c.core.Nodes().List, c.core.Nodes().Watch, fields.OneTermEqualSelector("metadata.name", nodeName))
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, c.core.RESTClient()),
+		ObjectType:    &v1.Node{},
+		Transform:     dropManagedFields,
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(obj any) { h.NodeSet(obj.(*v1.Node)) },
+			UpdateFunc: func(_, obj any) { h.NodeSet(obj.(*v1.Node)) },
+			DeleteFunc: func(any) { h.NodeDeleted() },
+		},
+	})
+	follow(ctx, informer, func() {})
+}
+
+// WatchServices follows all services, as a kubelet does for the environment of
+// its containers. Nothing here uses them yet but the API server's load.
+func (c *Client) WatchServices(ctx context.Context) {
+	lw := listWatch(c.core.Services(metav1.NamespaceAll).List, c.core.Services(metav1.NamespaceAll).Watch, fields.Everything())
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, c.core.RESTClient()),
+		ObjectType:    &v1.Service{},
+		Transform:     dropManagedFields,
+		Handler:       cache.ResourceEventHandlerFuncs{},
+	})
+	follow(ctx, informer, func() {})
+}
+
+// follow runs an informer until ctx ends and says when its first list has been
+// handed on.
+func follow(ctx context.Context, informer cache.Controller, synced func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		informer.RunWithContext(ctx)
+	}()
+	select {
+	case <-informer.HasSyncedChecker().Done():
+		synced()
+	case <-ctx.Done():
+	}
+	<-done
+}
+
+func listWatch[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error),
+	watch func(context.Context, metav1.ListOptions) (watch.Interface, error), selector fields.Selector) *cache.ListWatch {
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = selector.String()
+			return list(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watchInterface, error) {
+			o.FieldSelector = selector.String()
+			return watch(ctx, o)
+		},
+	}
+}
+
+type watchInterface = watch.Interface
+
+// last is the newest known state of a deleted object, also when its deletion
+// was only noticed by a new list.
+func last(obj any) any {
+	if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		return unknown.Obj
+	}
+	return obj
+}
+
+// dropManagedFields leaves out what no node needs and what costs the most.
+func dropManagedFields(obj any) (any, error) {
+	if o, err := meta.Accessor(obj); err == nil {
+		o.SetManagedFields(nil)
+	}
+	return obj, nil
+}

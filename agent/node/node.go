@@ -1,0 +1,193 @@
+// Package node keeps this machine's Node object: it registers it
+// (register.go), computes its status and writes it when it has changed or the
+// report is due (status.go), and keeps its lease.
+//
+// See https://kubernetes.io/docs/reference/node/node-status/. Reasons, messages
+// and periods are the kubelet's.
+package node
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/podruntime"
+)
+
+// API is what is asked of the API server. Errors are its own, wrapped.
+type API interface {
+	CreateNode(ctx context.Context, n *v1.Node) (*v1.Node, error)
+	GetNode(ctx context.Context, name string) (*v1.Node, error)
+	PatchNode(ctx context.Context, old, next *v1.Node) (*v1.Node, error)
+	PatchNodeStatus(ctx context.Context, old, next *v1.Node) (*v1.Node, error)
+	// RunLease keeps the node's lease until ctx ends.
+	RunLease(ctx context.Context, nodeName string, duration time.Duration, failing func())
+}
+
+// Machine tells what the machine is.
+type Machine interface {
+	Facts(ctx context.Context) (Facts, error)
+}
+
+// Facts are what a machine is. They rarely change.
+type Facts struct {
+	// Capacity is all there is; Allocatable what pods may have of it, nil for
+	// all.
+	Capacity, Allocatable v1.ResourceList
+	Info                  v1.NodeSystemInfo
+	// Addresses has at least one InternalIP.
+	Addresses []v1.NodeAddress
+}
+
+// Runtime is what is asked of the pod runtime.
+type Runtime interface {
+	Status(ctx context.Context) (podruntime.Status, error)
+	ListImages(ctx context.Context) ([]podruntime.Image, error)
+}
+
+// Config says what node to be.
+type Config struct {
+	Name         string
+	Labels       map[string]string
+	Taints       []v1.Taint
+	ProviderID   string
+	RegisterNode bool
+	// Version is the version that the node reports as its kubelet's.
+	Version string
+	MaxPods int
+	// StatusUpdateFrequency is how often the status is computed,
+	// StatusReportFrequency how often it is written though nothing changed.
+	StatusUpdateFrequency time.Duration
+	StatusReportFrequency time.Duration
+	LeaseDuration         time.Duration
+	// RuntimeTimeout bounds one question to the runtime.
+	RuntimeTimeout time.Duration
+}
+
+// Deps is what the manager works with. All are needed.
+type Deps struct {
+	API     API
+	Machine Machine
+	Runtime Runtime
+	// Event is told what an administrator should hear of.
+	Event func(eventType, reason, message string)
+	// Rand is used by the manager alone.
+	Rand *rand.Rand
+	Log  *slog.Logger
+}
+
+// Manager keeps one Node. Node, HostIPs and the Node handler's methods may be
+// called concurrently.
+type Manager struct {
+	config Config
+	Deps
+	registered chan struct{}
+
+	mu sync.Mutex
+	// node is the newest object that the API server is known to have.
+	node    *v1.Node
+	hostIPs []string
+
+	// The rest belongs to the goroutine of Run.
+	reported     time.Time
+	runtimeSeen  time.Time
+	runtimeState podruntime.Status
+	runtimeErr   error
+	reportEvery  time.Duration
+}
+
+// New returns a Manager; nothing happens before Run.
+func New(config Config, deps Deps) *Manager {
+	m := &Manager{config: config, Deps: deps, registered: make(chan struct{}), reportEvery: config.StatusReportFrequency}
+	if m.reportEvery > 0 {
+		// Nodes that started together do not report together.
+		m.reportEvery += time.Duration((deps.Rand.Float64() - 0.5) * float64(config.StatusReportFrequency))
+	}
+	return m
+}
+
+// Registered is closed once the Node exists and its status was written.
+func (m *Manager) Registered() <-chan struct{} { return m.registered }
+
+// Node returns the newest known Node object, which must not be changed; nil
+// before it is registered.
+func (m *Manager) Node() *v1.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.node
+}
+
+// HostIPs returns the node's addresses, the primary one first.
+func (m *Manager) HostIPs() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hostIPs
+}
+
+// NodeSet takes the Node as the API server has it now.
+func (m *Manager) NodeSet(n *v1.Node) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.node = n
+}
+
+// NodeDeleted tells that somebody deleted the Node. Like the kubelet, the agent
+// makes it again only when it is started anew.
+func (m *Manager) NodeDeleted() { m.Log.Warn("The Node object was deleted") }
+
+// Run registers the node, writes its status at once and then as due, and keeps
+// its lease, until ctx ends.
+func (m *Manager) Run(ctx context.Context) {
+	if !m.register(ctx) {
+		return
+	}
+	m.Event(v1.EventTypeNormal, "Starting", "Starting kubelet.")
+	var lease sync.WaitGroup
+	defer lease.Wait()
+	lease.Go(func() {
+		m.API.RunLease(ctx, m.config.Name, m.config.LeaseDuration, func() {
+			m.Log.Warn("The node's lease could not be renewed several times in a row")
+		})
+	})
+	ticker := time.NewTicker(m.config.StatusUpdateFrequency)
+	defer ticker.Stop()
+	first := true
+	for {
+		if err := m.update(ctx); err != nil && ctx.Err() == nil {
+			m.Log.Warn("Could not update the node's status", "err", err)
+		} else if first {
+			first = false
+			close(m.registered)
+		}
+		// Until the node has been ready once, look more often: a node should
+		// not wait ten seconds for its runtime to be asked again.
+		wait := ticker.C
+		if !m.ready() {
+			wait = time.After(min(time.Second, m.config.StatusUpdateFrequency))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-wait:
+		}
+	}
+}
+
+// ready reports whether the Node's newest status says Ready.
+func (m *Manager) ready() bool {
+	c := condition(m.Node(), v1.NodeReady)
+	return c != nil && c.Status == v1.ConditionTrue
+}
+
+func condition(n *v1.Node, t v1.NodeConditionType) *v1.NodeCondition {
+	for i := range n.Status.Conditions {
+		if n.Status.Conditions[i].Type == t {
+			return &n.Status.Conditions[i]
+		}
+	}
+	return nil
+}

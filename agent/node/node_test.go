@@ -1,0 +1,234 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"nodelet/agent/podruntime"
+)
+
+// world is the API server, the machine and the runtime of one node.
+type world struct {
+	mu         sync.Mutex
+	node       *v1.Node
+	fail       error
+	calls      []string
+	runtimeErr error
+	runtime    podruntime.Status
+	hang       bool
+	events     []string
+}
+
+func (w *world) begin(call string) error {
+	w.mu.Lock()
+	w.calls = append(w.calls, call)
+	return w.fail
+}
+
+func (w *world) CreateNode(_ context.Context, n *v1.Node) (*v1.Node, error) {
+	err := w.begin("create")
+	defer w.mu.Unlock()
+	if err == nil && w.node != nil {
+		err = apierrors.NewAlreadyExists(schema.GroupResource{Resource: "nodes"}, n.Name)
+	}
+	if err == nil {
+		w.node = n
+	}
+	return n, err
+}
+
+func (w *world) GetNode(context.Context, string) (*v1.Node, error) {
+	err := w.begin("get")
+	defer w.mu.Unlock()
+	return w.node, err
+}
+
+func (w *world) PatchNode(_ context.Context, _, next *v1.Node) (*v1.Node, error) {
+	err := w.begin("patch")
+	defer w.mu.Unlock()
+	w.node = next
+	return next, err
+}
+
+func (w *world) PatchNodeStatus(_ context.Context, _, next *v1.Node) (*v1.Node, error) {
+	err := w.begin("status")
+	defer w.mu.Unlock()
+	if err == nil {
+		w.node = next
+	}
+	return next, err
+}
+
+func (w *world) RunLease(ctx context.Context, _ string, _ time.Duration, _ func()) { <-ctx.Done() }
+
+func (w *world) Facts(context.Context) (Facts, error) {
+	return Facts{Capacity: v1.ResourceList{v1.ResourceCPU: resource.MustParse("4")},
+		Addresses: []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: "192.0.2.7"}}}, nil
+}
+
+func (w *world) Status(ctx context.Context) (podruntime.Status, error) {
+	w.mu.Lock()
+	hang, state, err := w.hang, w.runtime, w.runtimeErr
+	w.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return podruntime.Status{}, ctx.Err()
+	}
+	return state, err
+}
+
+func (w *world) ListImages(context.Context) ([]podruntime.Image, error) {
+	return make([]podruntime.Image, 60), nil
+}
+
+func (w *world) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) take() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	calls := w.calls
+	w.calls = nil
+	return calls
+}
+
+func play(t *testing.T, change func(*Config), f func(t *testing.T, w *world, m *Manager)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{runtime: podruntime.Status{Name: "test", Version: "1", Ready: true}}
+		config := Config{Name: "n", RegisterNode: true, Version: "v1.37.2", MaxPods: 110,
+			Labels: map[string]string{"pool": "a"}, Taints: []v1.Taint{{Key: "k", Effect: v1.TaintEffectNoSchedule}},
+			StatusUpdateFrequency: 10 * time.Second, StatusReportFrequency: 5 * time.Minute,
+			LeaseDuration: 40 * time.Second, RuntimeTimeout: 5 * time.Second}
+		if change != nil {
+			change(&config)
+		}
+		m := New(config, Deps{API: w, Machine: w, Runtime: w, Rand: rand.New(rand.NewPCG(1, 1)), Log: slog.New(slog.DiscardHandler),
+			Event: func(_, reason, _ string) { w.set(func() { w.events = append(w.events, reason) }) }})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { m.Run(ctx); close(done) }()
+		f(t, w, m)
+		cancel()
+		<-done
+	})
+}
+
+func TestRegisters(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		<-m.Registered()
+		if calls := w.take(); !slices.Equal(calls, []string{"create", "status"}) {
+			t.Errorf("calls %q", calls)
+		}
+		n := m.Node()
+		if c := condition(n, v1.NodeReady); c == nil || c.Status != v1.ConditionTrue || c.Reason != "KubeletReady" {
+			t.Errorf("Ready condition %+v", c)
+		}
+		if last := n.Status.Conditions[len(n.Status.Conditions)-1]; last.Type != v1.NodeReady || len(n.Status.Conditions) != 4 {
+			t.Errorf("conditions %v", n.Status.Conditions)
+		}
+		for key, want := range map[string]string{"kubernetes.io/hostname": "n", "pool": "a", "kubernetes.io/os": "linux", "beta.kubernetes.io/os": "linux"} {
+			if n.Labels[key] != want {
+				t.Errorf("label %s is %q, want %q", key, n.Labels[key], want)
+			}
+		}
+		if got := n.Status.Capacity.Pods().Value(); got != 110 || n.Status.Allocatable.Cpu().Value() != 4 {
+			t.Errorf("capacity %v, allocatable %v", n.Status.Capacity, n.Status.Allocatable)
+		}
+		if n.Status.NodeInfo.ContainerRuntimeVersion != "test://1" || n.Status.NodeInfo.KubeletVersion != "v1.37.2" ||
+			len(n.Status.Images) != 50 || len(n.Spec.Taints) != 1 || !slices.Equal(m.HostIPs(), []string{"192.0.2.7"}) {
+			t.Errorf("node %+v", n)
+		}
+	})
+}
+
+// At rest the node's status is written once in the report's time.
+func TestSteadyStateIsQuiet(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		<-m.Registered()
+		w.take()
+		time.Sleep(10 * time.Hour)
+		if n := len(w.take()); n < 10*60/8 || n > 10*60/2 {
+			t.Errorf("%d calls in 10 idle hours; a report comes every 2.5 to 7.5 minutes", n)
+		}
+	})
+}
+
+func TestExistingNodeIsReconciled(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		<-m.Registered()
+		// Another agent of the same name, started later with other labels.
+		existing := m.Node().DeepCopy()
+		existing.Labels = map[string]string{"admin": "set"}
+		existing.Spec.Taints = nil
+		w.set(func() { w.node, w.calls = existing, nil })
+		second := New(m.config, m.Deps)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { second.Run(ctx); close(done) }()
+		<-second.Registered()
+		cancel()
+		<-done
+		if calls := w.take(); !slices.Equal(calls[:3], []string{"create", "get", "patch"}) {
+			t.Errorf("calls %q", calls)
+		}
+		if w.node.Labels["admin"] != "set" || w.node.Labels["pool"] != "a" || len(w.node.Spec.Taints) != 0 {
+			t.Errorf("labels %v taints %v", w.node.Labels, w.node.Spec.Taints)
+		}
+	})
+}
+
+func TestOnlyStatusWithoutRegistration(t *testing.T) {
+	play(t, func(c *Config) { c.RegisterNode = false }, func(t *testing.T, w *world, m *Manager) {
+		w.set(func() { w.fail = apierrors.NewNotFound(schema.GroupResource{Resource: "nodes"}, "n") })
+		time.Sleep(20 * time.Second)
+		w.set(func() { w.fail, w.node = nil, &v1.Node{} })
+		<-m.Registered()
+		if calls := w.take(); slices.Contains(calls, "create") || calls[len(calls)-1] != "status" {
+			t.Errorf("calls %q", calls)
+		}
+	})
+}
+
+func TestRuntimeFailureShows(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		<-m.Registered()
+		w.set(func() { w.runtimeErr = errors.New("connection refused") })
+		time.Sleep(25 * time.Second)
+		if !m.ready() {
+			t.Error("not ready within the runtime's 30 s of grace")
+		}
+		time.Sleep(20 * time.Second)
+		if c := condition(m.Node(), v1.NodeReady); c.Status != v1.ConditionFalse || c.Reason != "KubeletNotReady" {
+			t.Errorf("Ready condition %+v", c)
+		}
+		w.set(func() { w.runtimeErr = nil })
+		time.Sleep(2 * time.Second)
+		if !m.ready() {
+			t.Error("not ready soon after the runtime came back")
+		}
+		if !slices.Equal(w.events, []string{"Starting", "NodeReady", "NodeNotReady", "NodeReady"}) {
+			t.Errorf("events %q", w.events)
+		}
+		// A question that hangs costs its timeout, not the node.
+		w.set(func() { w.hang = true })
+		time.Sleep(15 * time.Second)
+		if !m.ready() {
+			t.Error("one hung question made the node not ready")
+		}
+	})
+}

@@ -1,0 +1,124 @@
+package node
+
+import (
+	"context"
+	"maps"
+	"runtime"
+	"slices"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Delays between two tries to register, the kubelet's.
+const (
+	firstRegisterRetry = 100 * time.Millisecond
+	lastRegisterRetry  = 7 * time.Second
+)
+
+// attachDetachAnnotation lets the controllers attach volumes to this node.
+const attachDetachAnnotation = "volumes.kubernetes.io/controller-managed-attach-detach"
+
+// register makes the Node exist, for as long as it takes. It reports false when
+// ctx ended first.
+func (m *Manager) register(ctx context.Context) bool {
+	delay := firstRegisterRetry
+	for ctx.Err() == nil {
+		err := m.tryRegister(ctx)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			m.Log.Warn("Could not register the node", "err", err, "retry", delay)
+		}
+		pause(ctx, delay)
+		delay = min(2*delay, lastRegisterRetry)
+	}
+	return false
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+func (m *Manager) tryRegister(ctx context.Context) error {
+	if !m.config.RegisterNode {
+		n, err := m.API.GetNode(ctx, m.config.Name)
+		if err == nil {
+			m.NodeSet(n)
+		}
+		return err
+	}
+	wanted, err := m.initial(ctx)
+	if err != nil {
+		return err
+	}
+	created, err := m.API.CreateNode(ctx, wanted)
+	if err == nil {
+		m.NodeSet(created)
+		return nil
+	}
+	if !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	existing, err := m.API.GetNode(ctx, m.config.Name)
+	if err != nil {
+		return err
+	}
+	return m.reconcile(ctx, existing, wanted)
+}
+
+// reconcile brings an existing Node's labels and annotations to what they are
+// to be. Its taints and spec are the administrator's by now.
+func (m *Manager) reconcile(ctx context.Context, existing, wanted *v1.Node) error {
+	next := existing.DeepCopy()
+	if next.Labels == nil {
+		next.Labels = map[string]string{}
+	}
+	maps.Copy(next.Labels, wanted.Labels)
+	if next.Annotations == nil {
+		next.Annotations = map[string]string{}
+	}
+	maps.Copy(next.Annotations, wanted.Annotations)
+	if apiequality.Semantic.DeepEqual(existing.ObjectMeta, next.ObjectMeta) {
+		m.NodeSet(existing)
+		return nil
+	}
+	patched, err := m.API.PatchNode(ctx, existing, next)
+	if err == nil {
+		m.NodeSet(patched)
+	}
+	return err
+}
+
+// initial is the Node as it is created: not ready yet.
+func (m *Manager) initial(ctx context.Context) (*v1.Node, error) {
+	labels := map[string]string{
+		v1.LabelHostname:          m.config.Name,
+		v1.LabelOSStable:          runtime.GOOS,
+		v1.LabelArchStable:        runtime.GOARCH,
+		"beta.kubernetes.io/os":   runtime.GOOS,
+		"beta.kubernetes.io/arch": runtime.GOARCH,
+	}
+	maps.Copy(labels, m.config.Labels)
+	n := &v1.Node{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        m.config.Name,
+			Labels:      labels,
+			Annotations: map[string]string{attachDetachAnnotation: "true"},
+		},
+		Spec: v1.NodeSpec{ProviderID: m.config.ProviderID, Taints: slices.Clone(m.config.Taints)},
+	}
+	if err := m.setStatus(ctx, n); err != nil {
+		return nil, err
+	}
+	return n, nil
+}

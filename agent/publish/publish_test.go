@@ -1,0 +1,247 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// fakeAPI keeps one pod. Each call takes latency and fails with fail.
+type fakeAPI struct {
+	mu      sync.Mutex
+	pod     *v1.Pod
+	latency time.Duration
+	fail    error
+	calls   []string
+	version int
+}
+
+func (f *fakeAPI) begin(call string) error {
+	time.Sleep(f.latency)
+	f.mu.Lock()
+	f.calls = append(f.calls, call)
+	return f.fail
+}
+
+func (f *fakeAPI) GetPod(_ context.Context, _, _ string) (*v1.Pod, error) {
+	err := f.begin("get")
+	defer f.mu.Unlock()
+	return f.pod, err
+}
+
+func (f *fakeAPI) PatchPodStatus(_ context.Context, old *v1.Pod, status v1.PodStatus) (*v1.Pod, error) {
+	err := f.begin("patch " + status.Message)
+	defer f.mu.Unlock()
+	switch {
+	case err != nil:
+		return nil, err
+	case f.pod == nil:
+		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, old.Name)
+	case f.pod.UID != old.UID:
+		return nil, fmt.Errorf("patching: %w", apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, old.Name, errors.New("uid")))
+	}
+	next := f.pod.DeepCopy()
+	next.Status = status
+	f.store(next)
+	return next, nil
+}
+
+func (f *fakeAPI) store(p *v1.Pod) {
+	f.version++
+	p.ResourceVersion = strconv.Itoa(f.version)
+	f.pod = p
+}
+
+func (f *fakeAPI) DeletePod(_ context.Context, _, _ string, _ types.UID, _ time.Duration) error {
+	err := f.begin("delete")
+	defer f.mu.Unlock()
+	if err == nil {
+		f.pod = nil
+	}
+	return err
+}
+
+func (f *fakeAPI) expect(t *testing.T, want ...string) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.Equal(f.calls, want) {
+		t.Errorf("calls %q, want %q", f.calls, want)
+	}
+	f.calls = nil
+}
+
+func play(t *testing.T, f func(t *testing.T, api *fakeAPI, p *Publisher)) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		api.store(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}})
+		p := New(api, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { p.Run(ctx); close(done) }()
+		f(t, api, p)
+		cancel()
+		<-done
+	})
+}
+
+func says(message string, conditions ...v1.PodCondition) v1.PodStatus {
+	return v1.PodStatus{Phase: v1.PodRunning, Message: message, Conditions: conditions}
+}
+
+func TestStatusesAreCoalesced(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		api.latency = time.Second
+		object := api.pod
+		for i := range 100 {
+			p.Set(object, says(strconv.Itoa(i)))
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		api.expect(t, "patch 0", "patch 99")
+	})
+}
+
+func TestUnchangedIsNotWritten(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		p.Set(api.pod, says("a"))
+		synctest.Wait()
+		api.expect(t, "patch a")
+		before := runtime.NumGoroutine()
+		for range 100 {
+			p.Set(api.pod, says("a"))
+		}
+		p.OnPod(api.pod)
+		synctest.Wait()
+		api.expect(t)
+		if n := runtime.NumGoroutine(); n > before {
+			t.Errorf("%d goroutines at rest, %d before", n, before)
+		}
+		// An agent that starts anew finds the status as it should be.
+		fresh := New(api, slog.New(slog.DiscardHandler))
+		fresh.Set(api.pod, says("a"))
+		if len(fresh.dirty) != 0 {
+			t.Error("a status that the API server has was queued")
+		}
+	})
+}
+
+func TestForeignChangeIsRepaired(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		gate := v1.PodCondition{Type: "example.com/gate", Status: v1.ConditionTrue}
+		ready := v1.PodCondition{Type: v1.PodReady, Status: v1.ConditionTrue}
+		old := api.pod
+		p.Set(api.pod, says("a", ready))
+		synctest.Wait()
+		api.expect(t, "patch a")
+
+		// Somebody adds a condition of their own: it stays, nothing is written.
+		api.mu.Lock()
+		next := api.pod.DeepCopy()
+		next.Status.Conditions = append([]v1.PodCondition{gate}, next.Status.Conditions...)
+		api.store(next)
+		api.mu.Unlock()
+		p.OnPod(api.pod)
+		synctest.Wait()
+		api.expect(t)
+		p.Set(api.pod, says("b", ready))
+		synctest.Wait()
+		api.expect(t, "patch b")
+		if got := api.pod.Status.Conditions; len(got) != 2 {
+			t.Errorf("conditions %v: the foreign one is lost", got)
+		}
+
+		// Somebody changes what the node says: it says it again.
+		api.mu.Lock()
+		next = api.pod.DeepCopy()
+		next.Status.Message = "lie"
+		api.store(next)
+		api.mu.Unlock()
+		p.OnPod(api.pod)
+		synctest.Wait()
+		api.expect(t, "patch b")
+
+		// The watch is behind: nothing is to be repaired.
+		p.OnPod(old)
+		synctest.Wait()
+		api.expect(t)
+	})
+}
+
+func TestDeletionIsCompletedAfterTheLastStatus(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		now := metav1.Now()
+		api.pod.DeletionTimestamp = &now
+		api.latency = time.Second
+		p.Set(api.pod, says("ending"))
+		time.Sleep(500 * time.Millisecond)
+		p.Finish(api.pod, says("ended"))
+		time.Sleep(10 * time.Second)
+		api.expect(t, "patch ending", "patch ended", "delete")
+		if len(p.pods) != 0 {
+			t.Error("the pod is still known after its deletion")
+		}
+	})
+}
+
+func TestFailuresAreTriedAgain(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		api.fail = errors.New("no route")
+		p.Set(api.pod, says("a"))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := len(api.calls); n < 8 || n > 11 {
+			t.Errorf("%d tries in a minute, want about 9", n)
+		}
+		api.mu.Lock()
+		api.fail, api.calls = nil, nil
+		api.mu.Unlock()
+		p.Set(api.pod, says("b"))
+		time.Sleep(11 * time.Second)
+		api.expect(t, "patch b")
+	})
+}
+
+func TestAnotherPodOfTheNameIsLeftAlone(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		object := api.pod
+		other := object.DeepCopy()
+		other.UID = "other"
+		api.store(other)
+		p.Set(object, says("a"))
+		time.Sleep(time.Minute)
+		api.expect(t, "patch a", "get")
+		if api.pod.Status.Message != "" || len(p.pods) != 0 {
+			t.Error("the other pod was touched, or the old one is still known")
+		}
+	})
+}
+
+func BenchmarkSetUnchanged(b *testing.B) {
+	api := &fakeAPI{}
+	api.store(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}})
+	status := says("a", v1.PodCondition{Type: v1.PodReady, Status: v1.ConditionTrue})
+	api.pod.Status = status
+	p := New(api, slog.New(slog.DiscardHandler))
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Set(api.pod, status)
+	}
+	if len(p.dirty) != 0 {
+		b.Error("an unchanged status was queued")
+	}
+}
