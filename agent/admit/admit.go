@@ -1,0 +1,132 @@
+// Package admit decides whether a pod fits this node, as the kubelet does when
+// it first sees a pod: the scheduler may not have known what the node knows. It
+// is pure.
+//
+// Order, reasons and messages are the kubelet's; the first fault is told.
+package admit
+
+import (
+	"fmt"
+	"runtime"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
+	"k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/klog/v2"
+
+	"nodelet/agent/pod"
+)
+
+// configSource marks a pod's source; a static pod's is not "api".
+const configSource = "kubernetes.io/config.source"
+
+// Pod says why p does not fit the node beside the active pods, or nil. active
+// are the pods that were admitted and have not ended.
+func Pod(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
+	if node == nil {
+		return &pod.Rejection{Reason: "InvalidNodeInfo", Message: "Kubelet cannot get node info."}
+	}
+	if os, ok := p.Labels[v1.LabelOSStable]; ok && os != runtime.GOOS {
+		return &pod.Rejection{Reason: "PodOSSelectorNodeLabelDoesNotMatch",
+			Message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"}
+	}
+	if p.Spec.OS != nil && string(p.Spec.OS.Name) != runtime.GOOS {
+		return &pod.Rejection{Reason: "PodOSNotSupported",
+			Message: "Failed to admit pod as the OS field doesn't match node OS"}
+	}
+	if r := resources(node, active, p); r != nil {
+		return r
+	}
+	return predicates(node, active, p)
+}
+
+// resources compares what is asked for with what is left: pods first, then the
+// resources in a fixed order.
+func resources(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
+	allocatable := node.Status.Allocatable
+	if room := allocatable.Pods().Value(); int64(len(active))+1 > room {
+		return outOf(v1.ResourcePods, "OutOfpods", 1, int64(len(active)), room)
+	}
+	wants := resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{})
+	used := v1.ResourceList{}
+	for _, a := range active {
+		for name, q := range resourcehelper.PodRequests(a, resourcehelper.PodResourcesOptions{UseStatusResources: true}) {
+			sum := used[name]
+			sum.Add(q)
+			used[name] = sum
+		}
+	}
+	for _, name := range ordered(wants) {
+		capacity, known := allocatable[name]
+		if !known && name != v1.ResourceCPU && name != v1.ResourceMemory && name != v1.ResourceEphemeralStorage {
+			// An extended resource that this node does not know is the
+			// cluster's business.
+			continue
+		}
+		want, have, room := amount(name, wants[name]), amount(name, used[name]), amount(name, capacity)
+		if want > 0 && want > room-have {
+			return outOf(name, "OutOf"+string(name), want, have, room)
+		}
+	}
+	return nil
+}
+
+func outOf(name v1.ResourceName, reason string, requested, used, capacity int64) *pod.Rejection {
+	return &pod.Rejection{Reason: reason, Message: fmt.Sprintf(
+		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity)}
+}
+
+// ordered are the names in the order in which they are looked at.
+func ordered(list v1.ResourceList) []v1.ResourceName {
+	names := []v1.ResourceName{v1.ResourceCPU, v1.ResourceMemory, v1.ResourceEphemeralStorage}
+	for _, name := range sortedNames(list) {
+		switch name {
+		case v1.ResourceCPU, v1.ResourceMemory, v1.ResourceEphemeralStorage:
+		default:
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// amount is a quantity in the unit that it is compared in: CPU in thousandths.
+func amount(name v1.ResourceName, q resource.Quantity) int64 {
+	if name == v1.ResourceCPU {
+		return q.MilliValue()
+	}
+	return q.Value()
+}
+
+// predicates are the checks that are not about amounts.
+func predicates(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
+	fits, err := nodeaffinity.GetRequiredNodeAffinity(p).Match(node)
+	if err != nil || !fits {
+		return failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+	}
+	if p.Spec.NodeName != "" && p.Spec.NodeName != node.Name {
+		return failed("NodeName", "node(s) didn't match the requested node name")
+	}
+	if portTaken(active, p) {
+		return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+	}
+	if isStatic(p) {
+		return nil
+	}
+	_, untolerated := corev1.FindMatchingUntoleratedTaint(klog.Logger{}, node.Spec.Taints, p.Spec.Tolerations,
+		func(t *v1.Taint) bool { return t.Effect == v1.TaintEffectNoExecute }, true)
+	if untolerated {
+		return failed("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+	}
+	return nil
+}
+
+func failed(name, why string) *pod.Rejection {
+	return &pod.Rejection{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, why)}
+}
+
+func isStatic(p *v1.Pod) bool {
+	s, ok := p.Annotations[configSource]
+	return ok && s != string(pod.SourceAPI)
+}
