@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -102,6 +103,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	parts.Go(func() { a.worker.Run(ctx) })
 	pods := source.NewAPI(a.desired, a.publisher.OnPod)
+	parts.Go(func() { a.deps.Watches.WatchNode(ctx, a.config.NodeName, a.node) })
+	parts.Go(func() { a.deps.Watches.WatchServices(ctx) })
 	a.deps.Watches.WatchPods(ctx, a.config.NodeName, pods)
 	return nil
 }
@@ -137,11 +140,23 @@ func (a *Agent) wire() {
 	a.worker = a.newWorker()
 }
 
+func (a *Agent) newNode() *node.Manager {
+	c := &a.config
+	return node.New(node.Config{
+		Name: c.NodeName, Labels: c.Labels, Taints: c.RegisterWithTaints, ProviderID: c.ProviderID,
+		RegisterNode: c.RegisterNode, Version: c.Version, MaxPods: c.MaxPods,
+		StatusUpdateFrequency: c.NodeStatusUpdateFrequency, StatusReportFrequency: c.NodeStatusReportFrequency,
+		LeaseDuration: c.NodeLeaseDuration, RuntimeTimeout: c.RuntimeRequestTimeout,
+	}, node.Deps{API: a.deps.API, Machine: a.deps.Machine, Runtime: a.deps.Runtime,
+		Event: a.recorder.NodeEvent, Rand: a.rand(), Log: a.deps.Logger})
+}
+
 func (a *Agent) newWorker() *worker.Worker {
 	config := worker.DefaultConfig()
 	config.Backoff = plan.DefaultBackoff()
 	config.Backoff.RestartMax = a.config.MaxContainerRestartPeriod
 	config.MaxParallelPulls = a.config.MaxParallelImagePulls
+	config.RuntimeName = a.config.ContainerRuntime
 	return worker.New(config, worker.Deps{
 		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
 		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
@@ -163,4 +178,36 @@ func (a *Agent) event(e pod.Event) {
 	a.deps.Logger.Log(context.Background(), level, e.Message,
 		"reason", e.Reason, "pod", pod.FullName(e.Pod), "container", e.Container)
 	a.recorder.PodEvent(e)
+}
+
+// execer makes exec probes through the runtime's streams.
+type execer struct{ podruntime.Streams }
+
+// maxProbeOutput bounds what is kept of a probe's output, as with the kubelet.
+const maxProbeOutput = 10 << 10
+
+// ProbeExec runs a command and returns what it wrote.
+func (e execer) ProbeExec(ctx context.Context, containerID string, command []string) (int, string, error) {
+	var out bytes.Buffer
+	limited := &limitedWriter{w: &out, left: maxProbeOutput}
+	code, err := e.Exec(ctx, containerID, podruntime.ExecOptions{Command: command,
+		StreamOptions: podruntime.StreamOptions{Stdout: limited, Stderr: limited}})
+	return code, out.String(), err
+}
+
+// limitedWriter keeps the first bytes and takes the rest without keeping it.
+// Standard output and error may write at once.
+type limitedWriter struct {
+	mu   sync.Mutex
+	w    *bytes.Buffer
+	left int
+}
+
+func (l *limitedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(p), l.left)
+	l.left -= n
+	l.w.Write(p[:n])
+	return len(p), nil
 }

@@ -27,6 +27,9 @@ type Config struct {
 	// Version is the version that the node reports as its kubelet's.
 	Version string
 
+	// ContainerRuntime is the scheme of container IDs: docker://….
+	ContainerRuntime string
+
 	// NodeStatusUpdateFrequency is how often the node's status is computed;
 	// NodeStatusReportFrequency how often it is written when nothing changed.
 	NodeStatusUpdateFrequency time.Duration
@@ -53,6 +56,7 @@ func DefaultConfig() Config {
 	return Config{
 		RegisterNode:              true,
 		Version:                   "v1.37.2",
+		ContainerRuntime:          "docker",
 		NodeStatusUpdateFrequency: 10 * time.Second,
 		NodeStatusReportFrequency: 5 * time.Minute,
 		NodeLeaseDuration:         40 * time.Second,
