@@ -1,0 +1,96 @@
+package scenarios
+
+import (
+	"path"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"nodelet/fakeruntime"
+)
+
+// matcher is a PodMatch ready for use.
+type matcher struct {
+	namespace, name string
+	selector        labels.Selector
+}
+
+// compile is for a PodMatch that was validated.
+func (m PodMatch) compile() matcher {
+	selector, err := labels.Parse(m.Selector)
+	if err != nil {
+		selector = labels.Nothing()
+	}
+	return matcher{m.Namespace, m.Name, selector}
+}
+
+func (m matcher) matches(p *v1.Pod) bool {
+	if m.namespace != "" && m.namespace != p.Namespace {
+		return false
+	}
+	if m.name != "" {
+		if ok, _ := path.Match(m.name, p.Name); !ok {
+			return false
+		}
+	}
+	return m.selector.Matches(labels.Set(p.Labels))
+}
+
+// Script makes a script of behaviours that were validated: the first that
+// matches a container says what it does, in what it leaves out the default
+// holds.
+func Script(list []Behavior) fakeruntime.Script {
+	matchers := make([]matcher, len(list))
+	made := make([]fakeruntime.Behavior, len(list))
+	for i := range list {
+		matchers[i] = list[i].Pods.compile()
+		made[i] = list[i].behavior()
+	}
+	standard := fakeruntime.DefaultBehavior()
+	return func(p *v1.Pod, c *v1.Container, attempt uint32) fakeruntime.Behavior {
+		for i := range list {
+			b := &list[i]
+			if b.Container != "" && b.Container != c.Name || b.Attempts > 0 && attempt >= b.Attempts {
+				continue
+			}
+			if matchers[i].matches(p) {
+				return made[i]
+			}
+		}
+		return standard
+	}
+}
+
+func (b *Behavior) behavior() fakeruntime.Behavior {
+	out := fakeruntime.DefaultBehavior()
+	for _, set := range []struct {
+		to   *fakeruntime.Latency
+		from Range
+	}{
+		{&out.Sandbox, b.Sandbox}, {&out.Pull, b.Pull}, {&out.Create, b.Create}, {&out.Start, b.Start},
+		{&out.Stop, b.Stop}, {&out.ReadyAfter, b.ReadyAfter},
+	} {
+		if set.from.Max > 0 {
+			*set.to = fakeruntime.Latency(set.from)
+		}
+	}
+	out.PullError, out.CreateError, out.StartError = b.PullError, b.CreateError, b.StartError
+	if b.Exits != nil {
+		out.Exits = true
+		out.ExitAfter = fakeruntime.Latency(b.Exits.After)
+		out.ExitCode = b.Exits.Code
+		out.TerminationMessage = b.Exits.Message
+	}
+	out.OOMAfter = b.OOMAfter.Duration
+	out.IgnoreSIGTERM = b.IgnoreSIGTERM
+	out.UnreadyAfter, out.UnreadyFor = b.UnreadyAfter.Duration, b.UnreadyFor.Duration
+	out.FailLivenessAfter = b.FailLivenessAfter.Duration
+	if !b.CPU.IsZero() {
+		out.CPU = b.CPU.Quantity
+	}
+	if !b.Memory.IsZero() {
+		out.Memory = b.Memory.Quantity
+	}
+	out.Logs = b.Logs
+	return out
+}

@@ -1,0 +1,310 @@
+package scenarios
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+)
+
+// fieldManager is who applies objects.
+const fieldManager = "sim"
+
+// nodesWithin is how long new nodes may take to be ready.
+const nodesWithin = 2 * time.Minute
+
+// action is one step, ready to be done.
+type action struct {
+	name string
+	do   func(context.Context) error
+}
+
+// steps are the scenario's, after the start of its nodes.
+func (r *Runner) steps() []action {
+	all := []action{{name: "start nodes", do: r.startNodes}}
+	for i := range r.scenario.Steps {
+		s := &r.scenario.Steps[i]
+		all = append(all, action{name: s.title(), do: func(ctx context.Context) error { return r.do(ctx, s) }})
+	}
+	return all
+}
+
+// title is a step's name, or what it does.
+func (s *Step) title() string {
+	if s.Name != "" {
+		return s.Name
+	}
+	switch {
+	case s.Apply != nil:
+		return "apply " + strings.Join(s.Apply.Files, ", ") + objectNames(s.Apply.Objects)
+	case s.Delete != nil:
+		return "delete " + cmp.Or(strings.Join(s.Delete.Files, ", "), s.Delete.Kind+" "+s.Delete.Name+s.Delete.Selector)
+	case s.Scale != nil:
+		return fmt.Sprintf("scale %s %s to %d", s.Scale.Kind, s.Scale.Target.Name, *s.Scale.Replicas)
+	case s.Patch != nil:
+		return "patch " + s.Patch.Kind + " " + s.Patch.Target.Name
+	case s.Wait != nil:
+		return "wait " + s.Wait.String()
+	case s.Expect != nil:
+		return "expect " + s.Expect.String()
+	case s.KillNodes != nil:
+		return "kill nodes"
+	case s.RestoreNodes != nil:
+		return "restore nodes"
+	case s.AddNodes != nil:
+		return fmt.Sprintf("add %d nodes", s.AddNodes.Count)
+	}
+	return "set behaviors"
+}
+
+func objectNames(objects []map[string]any) string {
+	var names []string
+	for _, o := range objects {
+		u := unstructured.Unstructured{Object: o}
+		names = append(names, u.GetKind()+" "+u.GetName())
+	}
+	return strings.Join(names, ", ")
+}
+
+func (r *Runner) do(ctx context.Context, s *Step) error {
+	switch {
+	case s.Apply != nil:
+		return r.apply(ctx, s.Apply.loaded)
+	case s.Delete != nil:
+		return r.delete(ctx, s.Delete)
+	case s.Scale != nil:
+		patch := fmt.Sprintf(`{"spec":{"replicas":%d}}`, *s.Scale.Replicas)
+		return r.patch(ctx, &s.Scale.Target, types.MergePatchType, []byte(patch), "scale")
+	case s.Patch != nil:
+		return r.patchStep(ctx, s.Patch)
+	case s.Wait != nil:
+		return sleep(ctx, s.Wait.Duration)
+	case s.Expect != nil:
+		return r.expect(ctx, s.Expect)
+	case s.KillNodes != nil:
+		return r.killNodes(s.KillNodes)
+	case s.RestoreNodes != nil:
+		return r.restoreNodes(s.RestoreNodes)
+	case s.AddNodes != nil:
+		return r.addNodes(ctx, *s.AddNodes)
+	case s.SetBehaviors != nil:
+		r.cluster.SetScript(Script(*s.SetBehaviors))
+	}
+	return nil
+}
+
+func (r *Runner) startNodes(ctx context.Context) error { return r.addNodes(ctx, r.scenario.Nodes...) }
+
+// addNodes starts nodes and waits until all that live are ready.
+func (r *Runner) addNodes(ctx context.Context, groups ...NodeGroup) error {
+	before := len(r.view.nodes.List())
+	added := 0
+	for _, g := range groups {
+		if err := r.cluster.AddNodes(ctx, g); err != nil {
+			return fmt.Errorf("adding nodes %s: %w", g.Name, err)
+		}
+		added += g.Count
+	}
+	count, ready := before+added, before+added-len(r.killedNames())
+	return r.expect(ctx, &Expect{Nodes: &NodesExpect{Count: &count, Ready: &ready}, Within: Duration{nodesWithin}})
+}
+
+// client returns the client of an object's kind in its namespace.
+func (r *Runner) resource(apiVersion, kind, namespace string) (dynamic.ResourceInterface, error) {
+	gvr, namespaced, err := resolve(r.mapper, apiVersion, kind)
+	if err != nil {
+		return nil, err
+	}
+	if namespaced {
+		return r.dynamic.Resource(gvr).Namespace(cmp.Or(namespace, metav1.NamespaceDefault)), nil
+	}
+	return r.dynamic.Resource(gvr), nil
+}
+
+func (r *Runner) apply(ctx context.Context, objects []map[string]any) error {
+	for _, o := range objects {
+		u := &unstructured.Unstructured{Object: o}
+		client, err := r.resource(u.GetAPIVersion(), u.GetKind(), u.GetNamespace())
+		if err != nil {
+			return err
+		}
+		_, err = client.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+		if err != nil {
+			return fmt.Errorf("applying %s %s: %w", u.GetKind(), u.GetName(), err)
+		}
+	}
+	return nil
+}
+
+func (r *Runner) delete(ctx context.Context, d *Delete) error {
+	background := metav1.DeletePropagationBackground
+	options := metav1.DeleteOptions{GracePeriodSeconds: d.GracePeriodSeconds, PropagationPolicy: &background}
+	if len(d.Files) > 0 {
+		for _, o := range slices.Backward(d.loaded) {
+			u := &unstructured.Unstructured{Object: o}
+			client, err := r.resource(u.GetAPIVersion(), u.GetKind(), u.GetNamespace())
+			if err != nil {
+				return err
+			}
+			if err := client.Delete(ctx, u.GetName(), options); err != nil && !apierrors.IsNotFound(err) {
+				return fmt.Errorf("deleting %s %s: %w", u.GetKind(), u.GetName(), err)
+			}
+		}
+		return nil
+	}
+	client, err := r.resource(d.APIVersion, d.Kind, d.Namespace)
+	if err != nil {
+		return err
+	}
+	if d.Selector != "" {
+		err = client.DeleteCollection(ctx, options, metav1.ListOptions{LabelSelector: d.Selector})
+	} else {
+		err = client.Delete(ctx, d.Name, options)
+	}
+	if err != nil {
+		return fmt.Errorf("deleting %s %s%s: %w", d.Kind, d.Name, d.Selector, err)
+	}
+	return nil
+}
+
+func (r *Runner) patchStep(ctx context.Context, p *Patch) error {
+	data, err := json.Marshal(p.Patch)
+	if err != nil {
+		return fmt.Errorf("encoding the patch of %s %s: %w", p.Kind, p.Target.Name, err)
+	}
+	kind := map[string]types.PatchType{"merge": types.MergePatchType, "strategic": types.StrategicMergePatchType,
+		"json": types.JSONPatchType}[p.Type]
+	return r.patch(ctx, &p.Target, kind, data, p.Subresource)
+}
+
+func (r *Runner) patch(ctx context.Context, t *Target, kind types.PatchType, data []byte, subresource string) error {
+	client, err := r.resource(t.APIVersion, t.Kind, t.Namespace)
+	if err != nil {
+		return err
+	}
+	var subresources []string
+	if subresource != "" {
+		subresources = []string{subresource}
+	}
+	if _, err := client.Patch(ctx, t.Name, kind, data, metav1.PatchOptions{FieldManager: fieldManager}, subresources...); err != nil {
+		return fmt.Errorf("patching %s %s: %w", t.Kind, t.Name, err)
+	}
+	return nil
+}
+
+func (r *Runner) killNodes(k *KillNodes) error {
+	names := k.Names
+	switch {
+	case k.Selector != "":
+		for _, n := range r.nodesMatching(k.Selector) {
+			names = append(names, n.Name)
+		}
+		slices.Sort(names)
+		names = names[:min(k.Count, len(names))]
+	case k.Running != nil:
+		names = r.fullest(*k.Running, k.Count)
+	}
+	if len(names) == 0 {
+		return errors.New("no node is there to be killed")
+	}
+	for _, name := range names {
+		if err := r.cluster.KillNode(name, k.Fault); err != nil {
+			return fmt.Errorf("killing node %s: %w", name, err)
+		}
+		r.mu.Lock()
+		r.killed = append(r.killed, name)
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// fullest are the nodes that run the most of some pods.
+func (r *Runner) fullest(m PodMatch, count int) []string {
+	pods := map[string]int{}
+	for _, p := range r.podsMatching(m, "") {
+		if p.Spec.NodeName != "" && p.Status.Phase == v1.PodRunning {
+			pods[p.Spec.NodeName]++
+		}
+	}
+	var names []string
+	for name := range pods {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(pods[b], pods[a]), cmp.Compare(a, b)) })
+	return names[:min(count, len(names))]
+}
+
+func (r *Runner) restoreNodes(step *RestoreNodes) error {
+	names := step.Names
+	if len(names) == 0 {
+		names = r.killedNames()
+	}
+	for _, name := range names {
+		if err := r.cluster.RestoreNode(name); err != nil {
+			return fmt.Errorf("restoring node %s: %w", name, err)
+		}
+		r.mu.Lock()
+		r.killed = slices.DeleteFunc(r.killed, func(k string) bool { return k == name })
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// killedNames are the nodes that are killed now.
+func (r *Runner) killedNames() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string{}, r.killed...)
+}
+
+// maxEvents bounds the events that a verdict shows.
+const maxEvents = 20
+
+// eventsOf are the newest events of what an expectation is about, as kubectl
+// describe shows them.
+func (r *Runner) eventsOf(ctx context.Context, e *Expect) []string {
+	about := map[types.UID]bool{}
+	names := map[string]bool{}
+	switch {
+	case e.Pods != nil:
+		for _, p := range r.podsMatching(e.Pods.PodMatch, e.Pods.Node) {
+			if !isReady(p) {
+				about[p.UID] = true
+			}
+		}
+	case e.Nodes != nil:
+		for _, n := range r.nodesMatching(e.Nodes.Selector) {
+			if !nodeReady(n) {
+				names[n.Name] = true
+			}
+		}
+	case e.Object != nil:
+		names[e.Object.Name] = true
+	}
+	list, err := r.client.CoreV1().Events("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return []string{fmt.Sprintf("the events could not be listed: %v", err)}
+	}
+	slices.SortStableFunc(list.Items, func(a, b v1.Event) int { return a.LastTimestamp.Compare(b.LastTimestamp.Time) })
+	var lines []string
+	for i := range list.Items {
+		ev := &list.Items[i]
+		if !about[ev.InvolvedObject.UID] && !names[ev.InvolvedObject.Name] {
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("%s %s/%s: %s: %s (x%d)", ev.Type, strings.ToLower(ev.InvolvedObject.Kind),
+			ev.InvolvedObject.Name, ev.Reason, ev.Message, max(ev.Count, 1)))
+	}
+	return lines[max(0, len(lines)-maxEvents):]
+}

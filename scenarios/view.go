@@ -1,0 +1,205 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// view is the cluster as seen through watches: pods and nodes always, other
+// kinds from when they are first asked for.
+type view struct {
+	ctx     context.Context
+	dynamic dynamic.Interface
+	mapper  meta.RESTMapper
+
+	pods, nodes cache.Store
+
+	mu      sync.Mutex
+	others  map[schema.GroupVersionResource]cache.Store
+	changed chan struct{}
+	watches sync.WaitGroup
+}
+
+func newView(ctx context.Context, client kubernetes.Interface, dyn dynamic.Interface, mapper meta.RESTMapper) (*view, error) {
+	v := &view{ctx: ctx, dynamic: dyn, mapper: mapper, changed: make(chan struct{}),
+		others: map[schema.GroupVersionResource]cache.Store{}}
+	var err error
+	v.pods, err = v.follow(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return client.CoreV1().Pods("").List(ctx, o)
+		},
+		WatchFuncWithContext: client.CoreV1().Pods("").Watch,
+	}, &v1.Pod{})
+	if err != nil {
+		return nil, fmt.Errorf("watching pods: %w", err)
+	}
+	v.nodes, err = v.follow(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return client.CoreV1().Nodes().List(ctx, o)
+		},
+		WatchFuncWithContext: client.CoreV1().Nodes().Watch,
+	}, &v1.Node{})
+	if err != nil {
+		return nil, fmt.Errorf("watching nodes: %w", err)
+	}
+	return v, nil
+}
+
+// follow starts a watch that goes on until the view's context ends, and returns
+// once what there is has been listed.
+func (v *view) follow(lw cache.ListerWatcher, kind runtime.Object) (cache.Store, error) {
+	store, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: lw,
+		ObjectType:    kind,
+		Transform: func(obj any) (any, error) {
+			if o, err := meta.Accessor(obj); err == nil {
+				o.SetManagedFields(nil)
+			}
+			return obj, nil
+		},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(any) { v.signal() },
+			UpdateFunc: func(any, any) { v.signal() },
+			DeleteFunc: func(any) { v.signal() },
+		},
+	})
+	v.watches.Go(func() { informer.RunWithContext(v.ctx) })
+	select {
+	case <-informer.HasSyncedChecker().Done():
+		return store, nil
+	case <-v.ctx.Done():
+		return nil, context.Cause(v.ctx)
+	}
+}
+
+func (v *view) signal() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	close(v.changed)
+	v.changed = make(chan struct{})
+}
+
+// next is closed when something changes from now on.
+func (v *view) next() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.changed
+}
+
+// store returns the watched objects of a kind, and starts the watch.
+func (v *view) store(apiVersion, kind string) (cache.Store, error) {
+	gvr, _, err := resolve(v.mapper, apiVersion, kind)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	store := v.others[gvr]
+	v.mu.Unlock()
+	if store != nil {
+		return store, nil
+	}
+	resource := v.dynamic.Resource(gvr)
+	store, err = v.follow(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return resource.List(ctx, o)
+		},
+		WatchFuncWithContext: resource.Watch,
+	}, &unstructured.Unstructured{})
+	if err != nil {
+		return nil, fmt.Errorf("watching %s: %w", gvr.Resource, err)
+	}
+	v.mu.Lock()
+	v.others[gvr] = store
+	v.mu.Unlock()
+	return store, nil
+}
+
+// object returns one object of any kind, or nil.
+func (v *view) object(t *Target) (map[string]any, error) {
+	store, err := v.store(t.APIVersion, t.Kind)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range []string{t.Namespace + "/" + t.Name, t.Name} {
+		if found, ok, _ := store.GetByKey(key); ok {
+			return found.(*unstructured.Unstructured).Object, nil
+		}
+	}
+	return nil, nil
+}
+
+// list returns the objects that a target names, for CEL.
+func (v *view) list(t *ListTarget) ([]any, error) {
+	store, err := v.store(t.APIVersion, t.Kind)
+	if err != nil {
+		return nil, err
+	}
+	selector, err := labels.Parse(t.Selector)
+	if err != nil {
+		return nil, fmt.Errorf("selector %q: %w", t.Selector, err)
+	}
+	all := []any{}
+	for _, o := range store.List() {
+		u := o.(*unstructured.Unstructured)
+		if (t.Namespace == "" || t.Namespace == u.GetNamespace()) && selector.Matches(labels.Set(u.GetLabels())) {
+			all = append(all, u.Object)
+		}
+	}
+	return all, nil
+}
+
+// untyped are typed objects as CEL sees them.
+func untyped(objects []any) ([]any, error) {
+	all := make([]any, 0, len(objects))
+	for _, o := range objects {
+		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+		if err != nil {
+			return nil, fmt.Errorf("converting an object: %w", err)
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// resolve finds the resource of a kind, and whether its objects have a
+// namespace.
+func resolve(mapper meta.RESTMapper, apiVersion, kind string) (gvr schema.GroupVersionResource, namespaced bool, err error) {
+	gv, err := schema.ParseGroupVersion(apiVersion)
+	if err != nil {
+		return gvr, false, fmt.Errorf("apiVersion %q: %w", apiVersion, err)
+	}
+	mapping, err := lookUp(mapper, gv, kind)
+	if meta.IsNoMatchError(err) {
+		// It may have been defined since.
+		meta.MaybeResetRESTMapper(mapper)
+		mapping, err = lookUp(mapper, gv, kind)
+	}
+	if err != nil {
+		return gvr, false, fmt.Errorf("the cluster has no kind %s: %w", kind, err)
+	}
+	return mapping.Resource, mapping.Scope.Name() == meta.RESTScopeNameNamespace, nil
+}
+
+func lookUp(mapper meta.RESTMapper, gv schema.GroupVersion, kind string) (*meta.RESTMapping, error) {
+	if gv.Version != "" {
+		return mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: kind}, gv.Version)
+	}
+	// Without a group, the usual one of that kind: the mapper's first.
+	gvk, err := mapper.KindFor(schema.GroupVersionResource{Resource: lower(kind)})
+	if err != nil {
+		return nil, err
+	}
+	return mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+}
