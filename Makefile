@@ -19,11 +19,11 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/agent and bin/sim, static
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/agent ./cmd/agent
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
+	go build -ldflags '$(LDFLAGS)' -o bin/agent ./cmd/agent
+	go build -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
 
 bin/kubectl:
-	go build -trimpath -ldflags '-s -w' -o bin/kubectl k8s.io/kubernetes/cmd/kubectl
+	go build -ldflags '-s -w' -o bin/kubectl k8s.io/kubernetes/cmd/kubectl
 
 .PHONY: kubectl
 kubectl: ## build a stock kubectl into bin/ unless there is one on the PATH
@@ -31,7 +31,7 @@ kubectl: ## build a stock kubectl into bin/ unless there is one on the PATH
 
 .PHONY: demo
 demo: ## play the demo scenario on an embedded cluster of 100 nodes
-	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
+	@go build -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
 	@bin/sim run scenarios/demo.yaml
 
 .PHONY: test
@@ -44,7 +44,7 @@ race: ## run the tests of all packages without Kubernetes under the race detecto
 
 .PHONY: scenarios
 scenarios: ## play every scenario of the catalogue
-	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
+	@go build -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
 	bin/sim run scenarios
 
 .PHONY: check
@@ -57,7 +57,7 @@ check: ## gofmt, vet, staticcheck and the rules of the house
 .PHONY: bench
 bench: ## run the benchmarks and measure 500 nodes with 5,000 pods
 	go test -run '^$$' -bench . -benchmem $(LIGHT)
-	@go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
+	@go build -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
 	bin/sim bench --nodes 500 --pods 5000
 
 .PHONY: fuzz

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"nodelet/scenarios"
+	"nodelet/simcluster"
+)
+
+// runFlags are the flags of sim run.
+type runFlags struct {
+	junit, json, apiLoad, listen, kubeconfig string
+	seed                                     uint64
+	verbose                                  bool
+}
+
+func runCommand(stdout, stderr io.Writer) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run FILE|FOLDER...",
+		Short: "Play scenarios, each on a cluster of its own",
+		Example: `  sim run scenarios/demo.yaml
+  sim run scenarios --junit report.xml`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runScenarios(cmd.Context(), cmd, &f, args, stdout, stderr)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.junit, "junit", "", "write a JUnit report to this file")
+	flags.StringVar(&f.json, "json", "", "write a JSON report to this file")
+	flags.StringVar(&f.apiLoad, "api-load", "", "faithful: each node has its own watches; shared: all are fed from one set (default: the scenario's)")
+	flags.Uint64Var(&f.seed, "seed", 0, "seed of all randomness (default: the scenario's)")
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "write a kubeconfig to this file, to look on with kubectl")
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:0", "loopback address for kubectl, with --kubeconfig")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "write the cluster's log to standard error")
+	return cmd
+}
+
+func runScenarios(ctx context.Context, cmd *cobra.Command, f *runFlags, paths []string, stdout, stderr io.Writer) error {
+	all, err := scenarios.Load(paths...)
+	if err != nil {
+		return exit(exitInput, err)
+	}
+	for _, s := range all {
+		if s.Time == scenarios.VirtualTime {
+			return exit(exitInput, fmt.Errorf("%s: time: virtual: this build has only real time", s.File))
+		}
+		if cmd.Flags().Changed("seed") {
+			s.Seed = f.seed
+		}
+		if f.apiLoad != "" {
+			s.APILoad = f.apiLoad
+		}
+	}
+	// A report that cannot be written should not cost a whole run.
+	for _, file := range []string{f.junit, f.json} {
+		if err := writable(file); err != nil {
+			return exit(exitInput, err)
+		}
+	}
+	var results []*scenarios.Result
+	failed := false
+	for _, s := range all {
+		result, err := play(ctx, s, f, stderr)
+		if err != nil {
+			return err
+		}
+		results = append(results, result)
+		failed = failed || !result.Passed()
+		if err := scenarios.WriteVerdict(stdout, result); err != nil {
+			return fmt.Errorf("writing the verdict: %w", err)
+		}
+	}
+	if err := f.writeReports(results); err != nil {
+		return exit(exitInput, err)
+	}
+	if failed {
+		return exit(exitFailed, errTold)
+	}
+	return nil
+}
+
+// play plays one scenario on a cluster of its own.
+func play(ctx context.Context, s *scenarios.Scenario, f *runFlags, stderr io.Writer) (result *scenarios.Result, err error) {
+	display := newDisplay(stderr, s.Name)
+	defer display.close()
+	display.say("starting the control plane")
+	o := simcluster.Options{APILoad: simcluster.APILoad(s.APILoad), Seed: s.Seed, Logger: logger(f.verbose, stderr),
+		ControllerManagerArgs: args(s.ControllerManager), SchedulerArgs: args(s.Scheduler)}
+	if f.kubeconfig != "" {
+		o.Listen = f.listen
+	}
+	cluster, err := simcluster.Start(ctx, o)
+	if err != nil {
+		return nil, clusterError(err)
+	}
+	defer func() {
+		display.say("stopping the cluster")
+		if stopErr := stop(cluster); err == nil {
+			err = stopErr
+		}
+	}()
+	if f.kubeconfig != "" {
+		if err := cluster.WriteKubeconfig(f.kubeconfig); err != nil {
+			return nil, exit(exitInput, err)
+		}
+		defer os.Remove(f.kubeconfig)
+		display.line("kubectl --kubeconfig " + f.kubeconfig + " get nodes,pods -A")
+	}
+	playCtx, cancel := bound(ctx, cluster)
+	defer cancel()
+	result, err = scenarios.Play(playCtx, s, stage{cluster}, display.update)
+	switch {
+	case err == nil:
+		err = result.Err()
+		if isClusterFailure(err) {
+			return nil, exit(exitCluster, err)
+		}
+	case isClusterFailure(context.Cause(playCtx)):
+		return nil, exit(exitCluster, context.Cause(playCtx))
+	default:
+		return nil, exit(exitCluster, err)
+	}
+	if ctx.Err() != nil {
+		return nil, exit(exitFailed, errors.New("interrupted"))
+	}
+	return result, nil
+}
+
+// writable finds out early whether a report can be written.
+func writable(file string) error {
+	if file == "" {
+		return nil
+	}
+	probe, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
+	if err != nil {
+		return fmt.Errorf("the report %s cannot be written: %w", file, errors.Unwrap(err))
+	}
+	probe.Close()
+	return os.Remove(probe.Name())
+}
+
+func (f *runFlags) writeReports(results []*scenarios.Result) error {
+	for _, report := range []struct {
+		file  string
+		write func(io.Writer, []*scenarios.Result) error
+	}{{f.junit, scenarios.WriteJUnit}, {f.json, scenarios.WriteJSON}} {
+		if report.file == "" {
+			continue
+		}
+		if err := writeFile(report.file, func(w io.Writer) error { return report.write(w, results) }); err != nil {
+			return fmt.Errorf("writing the report %s: %w", report.file, err)
+		}
+	}
+	return nil
+}
+
+func writeFile(name string, write func(io.Writer) error) error {
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(file), file.Close())
+}
