@@ -11,8 +11,8 @@ import (
 
 // matcher is a PodMatch ready for use.
 type matcher struct {
-	namespace, name string
-	selector        labels.Selector
+	namespace, name, node string
+	selector              labels.Selector
 }
 
 // compile is for a PodMatch that was validated.
@@ -21,19 +21,20 @@ func (m PodMatch) compile() matcher {
 	if err != nil {
 		selector = labels.Nothing()
 	}
-	return matcher{m.Namespace, m.Name, selector}
+	return matcher{m.Namespace, m.Name, m.Node, selector}
 }
 
 func (m matcher) matches(p *v1.Pod) bool {
 	if m.namespace != "" && m.namespace != p.Namespace {
 		return false
 	}
-	if m.name != "" {
-		if ok, _ := path.Match(m.name, p.Name); !ok {
-			return false
-		}
-	}
-	return m.selector.Matches(labels.Set(p.Labels))
+	return fits(m.name, p.Name) && fits(m.node, p.Spec.NodeName) && m.selector.Matches(labels.Set(p.Labels))
+}
+
+// fits reports whether a pattern that was validated stands for a name.
+func fits(pattern, name string) bool {
+	ok, _ := path.Match(pattern, name)
+	return ok || pattern == ""
 }
 
 // Script makes a script of behaviours that were validated: the first that

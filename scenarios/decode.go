@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,41 +15,6 @@ import (
 
 	"go.yaml.in/yaml/v3"
 )
-
-// Fault is one thing that is wrong in a scenario file.
-type Fault struct {
-	File string
-	// Line is 0 where it is not known.
-	Line int
-	// Path is the field: steps[2].scale.replicas; empty for the whole file.
-	Path    string
-	Message string
-}
-
-// Error is "file:line: field: message".
-func (f Fault) Error() string {
-	var b strings.Builder
-	b.WriteString(f.File)
-	if f.Line > 0 {
-		fmt.Fprintf(&b, ":%d", f.Line)
-	}
-	if f.Path != "" {
-		b.WriteString(": " + f.Path)
-	}
-	return b.String() + ": " + f.Message
-}
-
-// Faults is everything that is wrong with some input, in the order of the files.
-type Faults []Fault
-
-// Error has one line a fault.
-func (f Faults) Error() string {
-	lines := make([]string, len(f))
-	for i := range f {
-		lines[i] = f[i].Error()
-	}
-	return strings.Join(lines, "\n")
-}
 
 // Load reads scenario files and, of folders, every .yaml file in them that
 // holds a scenario. The error is Faults, which names everything wrong in any of
@@ -128,30 +93,23 @@ func expand(path string) ([]string, error) {
 func Decode(file string, data []byte) ([]*Scenario, error) {
 	var all []*Scenario
 	var faults Faults
-	tree := yaml.NewDecoder(bytes.NewReader(data))
-	typed := yaml.NewDecoder(bytes.NewReader(data))
-	typed.KnownFields(true)
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	for {
-		var root yaml.Node
-		if err := tree.Decode(&root); errors.Is(err, io.EOF) {
+		var document yaml.Node
+		if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			faults = append(faults, syntaxFault(file, err))
 			break
 		}
-		s := &Scenario{File: file, lines: map[string]int{}}
-		paths := map[int][]string{}
-		index(&root, "", s.lines, paths)
-		if err := typed.Decode(s); err != nil {
-			faults = append(faults, typeFaults(file, err, paths)...)
-			continue
-		}
-		s.setDefaults()
-		if found := s.validate(); len(found) > 0 {
+		for _, root := range document.Content {
+			if root.ShortTag() == "!!null" {
+				continue
+			}
+			s, found := decodeDocument(file, root)
+			all = append(all, s)
 			faults = append(faults, found...)
-			continue
 		}
-		all = append(all, s)
 	}
 	if len(all) == 0 && len(faults) == 0 {
 		faults = append(faults, Fault{File: file, Message: "is empty; a scenario begins with apiVersion: " + APIVersion})
@@ -163,130 +121,39 @@ func Decode(file string, data []byte) ([]*Scenario, error) {
 	return all, nil
 }
 
-// index notes at which line each field stands, and which fields stand at each
-// line.
-func index(n *yaml.Node, path string, lines map[string]int, paths map[int][]string) {
-	if path != "" {
-		if _, seen := lines[path]; !seen {
-			lines[path] = n.Line
-		}
-		paths[n.Line] = append(paths[n.Line], path)
+// decodeDocument reads one scenario and returns all that is wrong with it.
+func decodeDocument(file string, root *yaml.Node) (*Scenario, Faults) {
+	checked := &strict{file: file, lines: map[string]int{}}
+	checked.check(root, reflect.TypeFor[Scenario](), "")
+	s := &Scenario{File: file, lines: checked.lines}
+	if root.Kind != yaml.MappingNode {
+		return s, checked.faults
 	}
-	switch n.Kind {
-	case yaml.DocumentNode:
-		for _, c := range n.Content {
-			index(c, path, lines, paths)
-		}
-	case yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			key, value := n.Content[i], n.Content[i+1]
-			at := key.Value
-			if path != "" {
-				at = path + "." + at
-			}
-			lines[at] = key.Line
-			paths[key.Line] = append(paths[key.Line], at)
-			index(value, at, lines, paths)
-		}
-	case yaml.SequenceNode:
-		for i, c := range n.Content {
-			index(c, fmt.Sprintf("%s[%d]", path, i), lines, paths)
-		}
+	if err := root.Decode(s); err != nil && len(checked.faults) == 0 {
+		return s, typeFaults(file, err, nil)
 	}
+	s.setDefaults()
+	return s, append(checked.faults, s.validate().without(checked.faults)...)
 }
 
 var (
-	linePrefix   = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
-	unknownField = regexp.MustCompile(`^field (\S+) not found in type \S+$`)
-	wrongType    = regexp.MustCompile("^cannot unmarshal !!(\\S+) (?:`(.*)` )?into (\\S+)$")
-	duplicateKey = regexp.MustCompile(`^mapping key "(.*)" already defined at line (\d+)$`)
+	linePrefix   = regexp.MustCompile(`^(?:yaml: )?line (\d+): (?s:(.*))$`)
+	wrongType    = regexp.MustCompile("^cannot unmarshal !!(\\S+) (?:`(?s:(.*))` )?into (\\S+)$")
+	duplicateKey = regexp.MustCompile(`^mapping key "(?s:(.*))" already defined at line (\d+)$`)
 )
 
+// cutLine takes the line's number from one of the decoder's errors; 0 if there
+// is none.
+func cutLine(text string) (line int, message string) {
+	m := linePrefix.FindStringSubmatch(text)
+	if m == nil {
+		return 0, strings.TrimPrefix(text, "yaml: ")
+	}
+	line, _ = strconv.Atoi(m[1])
+	return line, m[2]
+}
+
 func syntaxFault(file string, err error) Fault {
-	if m := linePrefix.FindStringSubmatch(err.Error()); m != nil {
-		line, _ := strconv.Atoi(m[1])
-		return Fault{File: file, Line: line, Message: "is not YAML: " + m[2]}
-	}
-	return Fault{File: file, Message: "is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
-}
-
-// typeFaults makes the decoder's errors name the field.
-func typeFaults(file string, err error, paths map[int][]string) Faults {
-	var typeError *yaml.TypeError
-	if !errors.As(err, &typeError) {
-		return Faults{syntaxFault(file, err)}
-	}
-	var faults Faults
-	for _, text := range typeError.Errors {
-		f := Fault{File: file, Message: text}
-		if m := linePrefix.FindStringSubmatch(text); m != nil {
-			f.Line, _ = strconv.Atoi(m[1])
-			f.Message = m[2]
-		}
-		at := paths[f.Line]
-		switch {
-		case unknownField.MatchString(f.Message):
-			name := unknownField.FindStringSubmatch(f.Message)[1]
-			f.Path = endingIn(at, name)
-			f.Message = "unknown field"
-		case duplicateKey.MatchString(f.Message):
-			m := duplicateKey.FindStringSubmatch(f.Message)
-			f.Path = endingIn(at, m[1])
-			f.Message = "is given twice, first in line " + m[2]
-		case wrongType.MatchString(f.Message):
-			m := wrongType.FindStringSubmatch(f.Message)
-			f.Path = valueAt(at)
-			f.Message = fmt.Sprintf("must be %s, not %s", kindName(m[3]), describe(m[1], m[2]))
-		default:
-			f.Path = valueAt(at)
-		}
-		faults = append(faults, f)
-	}
-	return faults
-}
-
-// endingIn is the path at a line whose last field has the name.
-func endingIn(paths []string, name string) string {
-	for _, p := range paths {
-		if p == name || strings.HasSuffix(p, "."+name) {
-			return p
-		}
-	}
-	return name
-}
-
-// valueAt is the innermost path at a line.
-func valueAt(paths []string) string {
-	longest := ""
-	for _, p := range paths {
-		if len(p) > len(longest) {
-			longest = p
-		}
-	}
-	return longest
-}
-
-func describe(tag, value string) string {
-	switch tag {
-	case "map":
-		return "a mapping"
-	case "seq":
-		return "a list"
-	}
-	return strconv.Quote(value)
-}
-
-// kindName says what a Go type is in the file.
-func kindName(goType string) string {
-	switch {
-	case strings.HasPrefix(goType, "int"), strings.HasPrefix(goType, "uint"):
-		return "a whole number"
-	case goType == "string":
-		return "text"
-	case goType == "bool":
-		return "true or false"
-	case strings.HasPrefix(goType, "[]"):
-		return "a list"
-	}
-	return "a mapping"
+	line, message := cutLine(err.Error())
+	return Fault{File: file, Line: line, Message: "is not YAML: " + message}
 }

@@ -2,32 +2,46 @@ package scenarios
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-
-	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 )
 
 // settle is how long changes are gathered before an expectation is looked at
-// again: a roll-out makes thousands.
-const settle = 50 * time.Millisecond
+// again: a roll-out makes thousands. A look that takes long is taken rarely.
+const (
+	settle     = 50 * time.Millisecond
+	settleCost = 4
+)
 
 // Seen is what an expectation saw at a time.
 type Seen struct {
-	After time.Duration `json:"after"`
-	Saw   string        `json:"saw"`
+	// After is how long after the expectation's beginning.
+	After time.Duration
+	Saw   string
+}
+
+// MarshalJSON writes the time in seconds.
+func (s Seen) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Seconds float64 `json:"seconds"`
+		Saw     string  `json:"saw"`
+	}{s.After.Seconds(), s.Saw})
 }
 
 // ExpectationError says that an expectation was not met.
 type ExpectationError struct {
 	Want string
-	// Held says that it was met but did not stay so.
-	Held   bool
-	Within time.Duration
-	Seen   []Seen
+	// Within is the time that it had, and For how long it was to stay so.
+	Within, For time.Duration
+	// Held says that it was met for a while.
+	Held bool
+	// Cut is why it did not even have its time; nil if it had.
+	Cut error
+	// Seen is what was seen over time, in order.
+	Seen []Seen
 	// Events are those of objects that the expectation is about.
 	Events []string
 }
@@ -38,266 +52,93 @@ func (e *ExpectationError) Error() string {
 	if len(e.Seen) > 0 {
 		last = e.Seen[len(e.Seen)-1].Saw
 	}
-	if e.Held {
-		return fmt.Sprintf("did not stay so: expected %s, last saw %s", e.Want, last)
-	}
-	return fmt.Sprintf("not within %v: expected %s, last saw %s", e.Within, e.Want, last)
-}
-
-// number is one count that is expected.
-type number struct {
-	name string
-	want int
-}
-
-func numbers(pairs ...any) []number {
-	var all []number
-	for i := 0; i < len(pairs); i += 2 {
-		if n := pairs[i+1].(*int); n != nil {
-			all = append(all, number{pairs[i].(string), *n})
-		}
-	}
-	return all
-}
-
-func (p *PodsExpect) wants() []number {
-	return numbers("count", p.Count, "ready", p.Ready, "running", p.Running, "pending", p.Pending,
-		"succeeded", p.Succeeded, "failed", p.Failed)
-}
-
-func (n *NodesExpect) wants() []number {
-	return numbers("count", n.Count, "ready", n.Ready, "notReady", n.NotReady)
-}
-
-// outcome is one look at an expectation.
-type outcome struct {
-	met bool
-	saw string
-}
-
-// look evaluates an expectation now.
-func (r *Runner) look(e *Expect) (outcome, error) {
+	why := fmt.Sprintf("not within %v", e.Within)
 	switch {
-	case e.Pods != nil:
-		return r.lookPods(e.Pods), nil
-	case e.Nodes != nil:
-		return r.lookNodes(e.Nodes), nil
-	case e.Object != nil:
-		return r.lookObject(e)
+	case e.Cut != nil:
+		why = e.Cut.Error()
+	case e.Held:
+		why = fmt.Sprintf("not for %v", max(e.For, 0))
 	}
-	return r.lookCEL(e)
+	return fmt.Sprintf("%s: expected %s, last saw %s", why, e.Want, last)
 }
 
-func (r *Runner) lookPods(want *PodsExpect) outcome {
-	got := map[string]int{}
-	fewest := -1
-	for _, p := range r.podsMatching(want.PodMatch, want.Node) {
-		got["count"]++
-		got[strings.ToLower(string(p.Status.Phase))]++
-		if isReady(p) {
-			got["ready"]++
-		}
-		if n := restarts(p); fewest < 0 || n < fewest {
-			fewest = n
-		}
-	}
-	o := compare(want.wants(), got)
-	if m := want.MinRestarts; m != nil {
-		o.met = o.met && fewest >= *m
-		o.saw += fmt.Sprintf(", fewest restarts %d", max(fewest, 0))
-	}
-	return o
+// Unwrap returns why the expectation did not have its time.
+func (e *ExpectationError) Unwrap() error { return e.Cut }
+
+func isExpectation(err error) bool {
+	var e *ExpectationError
+	return errors.As(err, &e)
 }
 
-func compare(wants []number, got map[string]int) outcome {
-	o := outcome{met: true}
-	var saw []string
-	for _, w := range wants {
-		o.met = o.met && got[w.name] == w.want
-		saw = append(saw, fmt.Sprintf("%s %d", w.name, got[w.name]))
-	}
-	if !slices.ContainsFunc(wants, func(n number) bool { return n.name == "count" }) {
-		saw = append(saw, fmt.Sprintf("of %d", got["count"]))
-	}
-	o.saw = strings.Join(saw, ", ")
-	return o
-}
-
-func (r *Runner) podsMatching(m PodMatch, node string) []*v1.Pod {
-	match := m.compile()
-	var pods []*v1.Pod
-	for _, o := range r.view.pods.List() {
-		if p := o.(*v1.Pod); match.matches(p) && (node == "" || node == p.Spec.NodeName) {
-			pods = append(pods, p)
-		}
-	}
-	return pods
-}
-
-// isReady reports whether a pod is ready and not about to go.
-func isReady(p *v1.Pod) bool {
-	return p.DeletionTimestamp == nil && slices.ContainsFunc(p.Status.Conditions, func(c v1.PodCondition) bool {
-		return c.Type == v1.PodReady && c.Status == v1.ConditionTrue
-	})
-}
-
-func restarts(p *v1.Pod) int {
-	n := 0
-	for _, s := range p.Status.ContainerStatuses {
-		n += int(s.RestartCount)
-	}
-	return n
-}
-
-func (r *Runner) lookNodes(want *NodesExpect) outcome {
-	got := map[string]int{}
-	for _, n := range r.nodesMatching(want.Selector) {
-		got["count"]++
-		if nodeReady(n) {
-			got["ready"]++
-		} else {
-			got["notReady"]++
-		}
-	}
-	return compare(want.wants(), got)
-}
-
-func (r *Runner) nodesMatching(selector string) []*v1.Node {
-	s, err := labels.Parse(selector)
-	if err != nil {
-		return nil
-	}
-	var nodes []*v1.Node
-	for _, o := range r.view.nodes.List() {
-		if n := o.(*v1.Node); s.Matches(labels.Set(n.Labels)) {
-			nodes = append(nodes, n)
-		}
-	}
-	return nodes
-}
-
-func nodeReady(n *v1.Node) bool {
-	return slices.ContainsFunc(n.Status.Conditions, func(c v1.NodeCondition) bool {
-		return c.Type == v1.NodeReady && c.Status == v1.ConditionTrue
-	})
-}
-
-func (r *Runner) lookObject(e *Expect) (outcome, error) {
-	object, err := r.view.object(&e.Object.Target)
-	switch {
-	case err != nil:
-		return outcome{}, err
-	case object == nil:
-		return outcome{met: e.Object.Absent, saw: "no such object"}, nil
-	case e.Object.Absent:
-		return outcome{saw: "it is there"}, nil
-	}
-	return e.program.outcome(map[string]any{"object": object}), nil
-}
-
-func (r *Runner) lookCEL(e *Expect) (outcome, error) {
-	vars := map[string]any{"killed": r.killedNames()}
-	for name, store := range map[string][]any{"pods": r.view.pods.List(), "nodes": r.view.nodes.List()} {
-		if !strings.Contains(e.program.text, name) {
-			// Converting thousands of pods for nothing would be a waste.
-			vars[name] = []any{}
-			continue
-		}
-		list, err := untyped(store)
-		if err != nil {
-			return outcome{}, err
-		}
-		vars[name] = list
-	}
-	for name, target := range e.With {
-		list, err := r.view.list(&target)
-		if err != nil {
-			return outcome{}, err
-		}
-		vars[name] = list
-	}
-	return e.program.outcome(vars), nil
-}
-
-func (p *program) outcome(vars map[string]any) outcome {
-	met, err := p.eval(vars)
-	if err != nil {
-		return outcome{saw: err.Error()}
-	}
-	return outcome{met: met, saw: fmt.Sprint(met)}
-}
-
-// String says what is expected.
-func (e *Expect) String() string {
-	switch {
-	case e.Pods != nil:
-		s := say("pods", e.Pods.wants(), e.Pods.Namespace, e.Pods.Selector, e.Pods.Name, e.Pods.Node)
-		if m := e.Pods.MinRestarts; m != nil {
-			s += fmt.Sprintf(", each restarted %d times or more", *m)
-		}
-		return s
-	case e.Nodes != nil:
-		return say("nodes", e.Nodes.wants(), e.Nodes.Selector)
-	case e.Object != nil && e.Object.Absent:
-		return fmt.Sprintf("no %s %s/%s", e.Object.Kind, e.Object.Namespace, e.Object.Name)
-	case e.Object != nil:
-		return fmt.Sprintf("%s %s/%s: %s", e.Object.Kind, e.Object.Namespace, e.Object.Name, e.Object.CEL)
-	}
-	return e.CEL
-}
-
-func say(what string, wants []number, of ...string) string {
-	of = slices.DeleteFunc(of, func(s string) bool { return s == "" })
-	var all []string
-	for _, w := range wants {
-		all = append(all, fmt.Sprintf("%s %d", w.name, w.want))
-	}
-	if len(of) > 0 {
-		what += " (" + strings.Join(of, ", ") + ")"
-	}
-	return what + " " + strings.Join(all, ", ")
+// watching is an expectation that is being waited for.
+type watching struct {
+	e     *Expect
+	began time.Time
+	// since is when it was met, zero while it is not; held says that it was
+	// met at any time.
+	since time.Time
+	held  bool
+	seen  []Seen
 }
 
 // expect waits until an expectation is met and has stayed so. The error is an
 // *ExpectationError, or says why it cannot be looked at.
 func (r *Runner) expect(ctx context.Context, e *Expect) error {
-	began := time.Now()
-	deadline := began.Add(e.Within.Duration)
-	var seen []Seen
-	var since time.Time
+	w := &watching{e: e, began: time.Now()}
+	deadline := w.began.Add(e.Within.Duration)
 	for {
 		changed := r.view.next()
+		began := time.Now()
 		now, err := r.look(e)
 		if err != nil {
 			return err
 		}
-		if len(seen) == 0 || seen[len(seen)-1].Saw != now.saw {
-			seen = append(seen, Seen{time.Since(began), now.saw})
-		}
-		held := !since.IsZero()
-		switch {
-		case now.met && !held:
-			since = time.Now()
-		case !now.met:
-			since = time.Time{}
-		}
-		if now.met && time.Since(since) >= e.For.Duration {
-			return nil
-		}
+		w.note(now)
 		until := deadline
-		if now.met {
-			until = since.Add(e.For.Duration)
-		} else if !time.Now().Before(deadline) {
-			return &ExpectationError{Want: e.String(), Held: held, Within: e.Within.Duration, Seen: shorten(seen), Events: r.eventsOf(ctx, e)}
+		switch {
+		case now.met && time.Since(w.since) >= e.For.Duration:
+			return nil
+		case now.met:
+			until = w.since.Add(e.For.Duration)
+		case !time.Now().Before(deadline):
+			return r.unmet(ctx, w, nil)
 		}
-		if err := waitFor(ctx, changed, until); err != nil {
-			return err
+		if err := waitFor(ctx, changed, until, max(settle, settleCost*time.Since(began))); err != nil {
+			return r.unmet(ctx, w, err)
 		}
 	}
 }
 
-// waitFor returns soon after a change, or at a time.
-func waitFor(ctx context.Context, changed <-chan struct{}, until time.Time) error {
+// note keeps what was seen, if it is something new.
+func (w *watching) note(now outcome) {
+	if n := len(w.seen); n == 0 || w.seen[n-1].Saw != now.saw {
+		w.seen = append(w.seen, Seen{time.Since(w.began), now.saw})
+	}
+	switch {
+	case !now.met:
+		w.since = time.Time{}
+	case w.since.IsZero():
+		w.since, w.held = time.Now(), true
+	}
+}
+
+// eventsWithin bounds the gathering of events for a verdict.
+const eventsWithin = 5 * time.Second
+
+// unmet is the error of an expectation that was given up.
+func (r *Runner) unmet(ctx context.Context, w *watching, cut error) error {
+	if cut != nil && !errors.Is(cut, errTimeout) {
+		// Whoever interrupts does not want to hear more.
+		return cut
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventsWithin)
+	defer cancel()
+	return &ExpectationError{Want: w.e.String(), Within: w.e.Within.Duration, For: w.e.For.Duration, Held: w.held,
+		Cut: cut, Seen: shorten(w.seen), Events: r.eventsOf(ctx, w.e)}
+}
+
+// waitFor returns some time after a change, or at a time.
+func waitFor(ctx context.Context, changed <-chan struct{}, until time.Time, after time.Duration) error {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
@@ -307,7 +148,7 @@ func waitFor(ctx context.Context, changed <-chan struct{}, until time.Time) erro
 		return nil
 	case <-changed:
 	}
-	return sleep(ctx, min(settle, max(time.Until(until), 0)))
+	return sleep(ctx, min(after, max(time.Until(until), 0)))
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -2,15 +2,16 @@ package scenarios
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
 // readManifests reads the objects of a manifest file, or of the .yaml, .yml and
@@ -22,13 +23,8 @@ func readManifests(name string) ([]map[string]any, error) {
 	}
 	files := []string{name}
 	if info.IsDir() {
-		files = nil
-		for _, ext := range []string{"*.json", "*.yaml", "*.yml"} {
-			found, err := filepath.Glob(filepath.Join(name, ext))
-			if err != nil {
-				return nil, fmt.Errorf("%s %s", name, readError(err))
-			}
-			files = append(files, found...)
+		if files, err = manifestFiles(name); err != nil {
+			return nil, fmt.Errorf("%s %s", name, readError(err))
 		}
 	}
 	var all []map[string]any
@@ -45,38 +41,74 @@ func readManifests(name string) ([]map[string]any, error) {
 	return all, nil
 }
 
+// manifestFiles are the manifests of a folder, in order of their names.
+func manifestFiles(folder string) ([]string, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, e := range entries {
+		if !e.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(e.Name())) {
+			files = append(files, filepath.Join(folder, e.Name()))
+		}
+	}
+	return files, nil
+}
+
+// readManifest reads the objects of one file. JSON is YAML too.
 func readManifest(file string) ([]map[string]any, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s", file, readError(err))
 	}
 	var all []map[string]any
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), 4096)
-	for n := 1; ; n++ {
-		var object map[string]any
-		if err := decoder.Decode(&object); errors.Is(err, io.EOF) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var document yaml.Node
+		if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 			return all, nil
 		} else if err != nil {
-			return nil, fmt.Errorf("%s: object %d is malformed: %v", file, n, err)
+			return nil, syntaxFault(file, err)
 		}
-		if len(object) == 0 {
-			continue
-		}
-		if items, ok := object["items"].([]any); ok {
-			for _, item := range items {
-				o, _ := item.(map[string]any)
-				if why := notObject(o); why != "" {
-					return nil, fmt.Errorf("%s: object %d: an item %s", file, n, why)
-				}
-				all = append(all, o)
+		for _, n := range objectNodes(document.Content) {
+			var object Object
+			if err := n.Decode(&object); err != nil {
+				return nil, typeFaults(file, err, nil)[0]
 			}
+			all = append(all, object)
+		}
+	}
+}
+
+// objectNodes leaves out empty documents and takes lists apart.
+func objectNodes(documents []*yaml.Node) []*yaml.Node {
+	var all []*yaml.Node
+	for _, n := range documents {
+		if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
 			continue
 		}
-		if why := notObject(object); why != "" {
-			return nil, fmt.Errorf("%s: object %d %s", file, n, why)
+		if kind, items := field(n, "kind"), field(n, "items"); kind != nil && items != nil &&
+			strings.HasSuffix(kind.Value, "List") && items.Kind == yaml.SequenceNode {
+			all = append(all, items.Content...)
+			continue
 		}
-		all = append(all, object)
+		all = append(all, n)
 	}
+	return all
+}
+
+// field is the value of a key, or nil.
+func field(n *yaml.Node, key string) *yaml.Node {
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
 }
 
 // notObject says why something is not a Kubernetes object, or "".
@@ -91,37 +123,4 @@ func notObject(object map[string]any) string {
 		return "has no metadata.name"
 	}
 	return ""
-}
-
-// toJSONTypes gives a value the types that JSON decoding gives: the Kubernetes
-// libraries know no others.
-func toJSONTypes(in map[string]any) (map[string]any, error) {
-	data, err := json.Marshal(in)
-	if err != nil {
-		return nil, fmt.Errorf("cannot be written as JSON: %w", err)
-	}
-	u := &unstructured.Unstructured{}
-	if err := json.Unmarshal(data, &u.Object); err != nil {
-		return nil, fmt.Errorf("cannot be read as JSON: %w", err)
-	}
-	return normalize(u.Object).(map[string]any), nil
-}
-
-// normalize makes whole numbers int64.
-func normalize(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for k, e := range v {
-			v[k] = normalize(e)
-		}
-	case []any:
-		for i, e := range v {
-			v[i] = normalize(e)
-		}
-	case float64:
-		if n := int64(v); float64(n) == v {
-			return n
-		}
-	}
-	return v
 }

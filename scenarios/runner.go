@@ -106,7 +106,7 @@ func Play(ctx context.Context, s *Scenario, cluster Cluster, progress func(Updat
 		progress = func(Update) {}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout.Duration,
-		fmt.Errorf("the scenario's timeout of %v is over", s.Timeout.Duration))
+		fmt.Errorf("%w of %v is over", errTimeout, s.Timeout.Duration))
 	defer cancel()
 	r := &Runner{scenario: s, cluster: cluster, progress: progress, began: time.Now()}
 	watchCtx, stopWatching := context.WithCancel(ctx)
@@ -162,11 +162,6 @@ func (r *Runner) play(ctx context.Context, result *Result) {
 		result.Steps = append(result.Steps, StepResult{Name: step.name, Took: time.Since(began), Err: err})
 		failed = err != nil
 	}
-}
-
-func isExpectation(err error) bool {
-	var e *ExpectationError
-	return errors.As(err, &e)
 }
 
 // report tells of a step while it goes on, and at its end.

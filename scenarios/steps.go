@@ -68,7 +68,7 @@ func (s *Step) title() string {
 	return "set behaviors"
 }
 
-func objectNames(objects []map[string]any) string {
+func objectNames(objects []Object) string {
 	var names []string
 	for _, o := range objects {
 		u := unstructured.Unstructured{Object: o}
@@ -106,9 +106,12 @@ func (r *Runner) do(ctx context.Context, s *Step) error {
 
 func (r *Runner) startNodes(ctx context.Context) error { return r.addNodes(ctx, r.scenario.Nodes...) }
 
-// addNodes starts nodes and waits until all that live are ready.
+// addNodes starts nodes and waits until they are ready.
 func (r *Runner) addNodes(ctx context.Context, groups ...NodeGroup) error {
-	before := len(r.view.nodes.List())
+	before := map[string]bool{}
+	for _, n := range r.nodesMatching("") {
+		before[n.Name] = true
+	}
 	added := 0
 	for _, g := range groups {
 		if err := r.cluster.AddNodes(ctx, g); err != nil {
@@ -116,11 +119,11 @@ func (r *Runner) addNodes(ctx context.Context, groups ...NodeGroup) error {
 		}
 		added += g.Count
 	}
-	count, ready := before+added, before+added-len(r.killedNames())
-	return r.expect(ctx, &Expect{Nodes: &NodesExpect{Count: &count, Ready: &ready}, Within: Duration{nodesWithin}})
+	ready := &Count{Op: ">=", N: added}
+	return r.expect(ctx, &Expect{Nodes: &NodesExpect{Ready: ready, except: before}, Within: Duration{nodesWithin}})
 }
 
-// client returns the client of an object's kind in its namespace.
+// resource returns the client of an object's kind in its namespace.
 func (r *Runner) resource(apiVersion, kind, namespace string) (dynamic.ResourceInterface, error) {
 	gvr, namespaced, err := resolve(r.mapper, apiVersion, kind)
 	if err != nil {
@@ -232,7 +235,7 @@ func (r *Runner) killNodes(k *KillNodes) error {
 // fullest are the nodes that run the most of some pods.
 func (r *Runner) fullest(m PodMatch, count int) []string {
 	pods := map[string]int{}
-	for _, p := range r.podsMatching(m, "") {
+	for _, p := range r.podsMatching(m) {
 		if p.Spec.NodeName != "" && p.Status.Phase == v1.PodRunning {
 			pods[p.Spec.NodeName]++
 		}
@@ -266,45 +269,4 @@ func (r *Runner) killedNames() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]string{}, r.killed...)
-}
-
-// maxEvents bounds the events that a verdict shows.
-const maxEvents = 20
-
-// eventsOf are the newest events of what an expectation is about, as kubectl
-// describe shows them.
-func (r *Runner) eventsOf(ctx context.Context, e *Expect) []string {
-	about := map[types.UID]bool{}
-	names := map[string]bool{}
-	switch {
-	case e.Pods != nil:
-		for _, p := range r.podsMatching(e.Pods.PodMatch, e.Pods.Node) {
-			if !isReady(p) {
-				about[p.UID] = true
-			}
-		}
-	case e.Nodes != nil:
-		for _, n := range r.nodesMatching(e.Nodes.Selector) {
-			if !nodeReady(n) {
-				names[n.Name] = true
-			}
-		}
-	case e.Object != nil:
-		names[e.Object.Name] = true
-	}
-	list, err := r.client.CoreV1().Events("").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return []string{fmt.Sprintf("the events could not be listed: %v", err)}
-	}
-	slices.SortStableFunc(list.Items, func(a, b v1.Event) int { return a.LastTimestamp.Compare(b.LastTimestamp.Time) })
-	var lines []string
-	for i := range list.Items {
-		ev := &list.Items[i]
-		if !about[ev.InvolvedObject.UID] && !names[ev.InvolvedObject.Name] {
-			continue
-		}
-		lines = append(lines, fmt.Sprintf("%s %s/%s: %s: %s (x%d)", ev.Type, strings.ToLower(ev.InvolvedObject.Kind),
-			ev.InvolvedObject.Name, ev.Reason, ev.Message, max(ev.Count, 1)))
-	}
-	return lines[max(0, len(lines)-maxEvents):]
 }

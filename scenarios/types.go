@@ -1,11 +1,15 @@
 // Package scenarios is the scenario language: what a scenario file may say
-// (types.go), how it is read strictly (decode.go, validate.go), played on a
-// cluster (runner.go, steps.go), what is expected of it (expect.go, cel.go) and
-// how the outcome is told (report.go, junit.go). The catalogue of scenario files
-// stands beside.
+// (types.go), how it is read strictly (decode.go, values.go, manifests.go,
+// validate.go), how it is played on a cluster (runner.go, steps.go; view.go is
+// the cluster as seen through watches), what is expected of it (expect.go waits,
+// look.go and cel.go look, events.go gathers what a verdict shows) and how the
+// outcome is told (report.go, junit.go). The catalogue of scenario files stands
+// beside.
 //
 // docs/scenarios.md describes the language for its users. A new kind of step is
-// a field of Step, its checks in validate.go and its action in steps.go.
+// a field of Step, its checks in validate.go and its action in steps.go. A new
+// kind of expectation is a field of Expect, its checks in validate.go and what
+// it sees in look.go.
 package scenarios
 
 import (
@@ -75,8 +79,10 @@ type PodMatch struct {
 	Namespace string `yaml:"namespace"`
 	// Selector is a label selector as kubectl takes it: app=web,tier!=db.
 	Selector string `yaml:"selector"`
-	// Name is a pattern with * and ?.
+	// Name is a pattern with * and ?, and so is Node, the name of the node that
+	// the pods are on.
 	Name string `yaml:"name"`
+	Node string `yaml:"node"`
 }
 
 // Behavior says what the containers of some pods do. Where several match, the
@@ -138,8 +144,8 @@ type Step struct {
 // Manifests are objects to apply (server-side, as field manager "sim").
 type Manifests struct {
 	// Files are manifest files or folders, relative to the scenario's file.
-	Files   []string         `yaml:"files"`
-	Objects []map[string]any `yaml:"objects"`
+	Files   []string `yaml:"files"`
+	Objects []Object `yaml:"objects"`
 
 	loaded []map[string]any
 }
@@ -202,9 +208,10 @@ type RestoreNodes struct {
 
 // Expect is what is to become true within a time, and to stay so for another.
 type Expect struct {
-	Pods   *PodsExpect   `yaml:"pods"`
-	Nodes  *NodesExpect  `yaml:"nodes"`
-	Object *ObjectExpect `yaml:"object"`
+	Pods    *PodsExpect   `yaml:"pods"`
+	Nodes   *NodesExpect  `yaml:"nodes"`
+	Object  *ObjectExpect `yaml:"object"`
+	Rollout *Target       `yaml:"rollout"`
 	// CEL is an expression over the lists pods and nodes, the names of the
 	// killed nodes in killed, and the lists of With.
 	CEL  string                `yaml:"cel"`
@@ -225,38 +232,52 @@ type ListTarget struct {
 	Selector   string `yaml:"selector"`
 }
 
-// PodsExpect counts pods. All numbers that are set must be met exactly.
+// PodsExpect counts pods. All counts that are set must hold. A pod that is being
+// deleted counts in Count and in Terminating only.
 type PodsExpect struct {
 	PodMatch `yaml:",inline"`
-	Node     string `yaml:"node"`
 
-	Count     *int `yaml:"count"`
-	Ready     *int `yaml:"ready"`
-	Running   *int `yaml:"running"`
-	Pending   *int `yaml:"pending"`
-	Succeeded *int `yaml:"succeeded"`
-	Failed    *int `yaml:"failed"`
-	// MinRestarts is the least restart count of each pod's containers summed.
-	MinRestarts *int `yaml:"minRestarts"`
+	Count       *Count `yaml:"count"`
+	Ready       *Count `yaml:"ready"`
+	Running     *Count `yaml:"running"`
+	Pending     *Count `yaml:"pending"`
+	Succeeded   *Count `yaml:"succeeded"`
+	Failed      *Count `yaml:"failed"`
+	Terminating *Count `yaml:"terminating"`
+	// Restarts is of each pod's containers summed; it must hold for every pod.
+	Restarts *Count `yaml:"restarts"`
 }
 
-// NodesExpect counts nodes.
+// NodesExpect counts nodes. All counts that are set must hold.
 type NodesExpect struct {
 	Selector string `yaml:"selector"`
-	Count    *int   `yaml:"count"`
-	Ready    *int   `yaml:"ready"`
-	NotReady *int   `yaml:"notReady"`
+	Count    *Count `yaml:"count"`
+	Ready    *Count `yaml:"ready"`
+	NotReady *Count `yaml:"notReady"`
+
+	// except are names of nodes that are left out.
+	except map[string]bool
 }
 
-// ObjectExpect looks at one object: at a CEL expression over object, or that it
-// is absent.
+// ObjectExpect looks at one object: at a CEL expression over the variable object,
+// or that it is absent.
 type ObjectExpect struct {
 	Target `yaml:",inline"`
 	CEL    string `yaml:"cel"`
 	Absent bool   `yaml:"absent"`
 }
 
-// Duration is written as Go does: 1m30s.
+// Count is what a number of things must be: 3, or a comparison such as ">= 3".
+type Count struct {
+	// Op is ==, !=, <, <=, > or >=.
+	Op string
+	N  int
+}
+
+// Object is a manifest written inline, with the types of decoded JSON.
+type Object map[string]any
+
+// Duration is written as in Go: 1m30s.
 type Duration struct{ time.Duration }
 
 // Range is one duration, or two with a hyphen between: 1s-3s.

@@ -1,14 +1,15 @@
 package scenarios
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -35,52 +36,28 @@ func (s *Scenario) setDefaults() {
 			e.Within.Duration = defaultWithin
 		}
 		if k := step.KillNodes; k != nil {
-			k.Count = max(k.Count, 1)
-			if k.Fault == "" {
-				k.Fault = "power"
-			}
+			k.Count = cmp.Or(k.Count, 1)
+			k.Fault = cmp.Or(k.Fault, "power")
 		}
 		if p := step.Patch; p != nil && p.Type == "" {
 			p.Type = "merge"
 		}
-		for _, t := range []*Target{step.target()} {
-			if t != nil && t.Namespace == "" {
-				t.Namespace = v1.NamespaceDefault
-			}
-		}
 	}
-}
-
-// target is the object that a step is about, if it is about one.
-func (s *Step) target() *Target {
-	switch {
-	case s.Delete != nil:
-		return &s.Delete.Target
-	case s.Scale != nil:
-		return &s.Scale.Target
-	case s.Patch != nil:
-		return &s.Patch.Target
-	case s.Expect != nil && s.Expect.Object != nil:
-		return &s.Expect.Object.Target
-	}
-	return nil
 }
 
 // checker collects what is wrong with a scenario.
 type checker struct {
 	s      *Scenario
 	faults Faults
+	// nodes is how many nodes each group comes to in the course of the scenario.
+	nodeCounts map[string]int
 }
 
 // validate returns everything that is wrong with a decoded scenario.
 func (s *Scenario) validate() Faults {
 	c := &checker{s: s}
-	if s.APIVersion != APIVersion {
-		c.fault("apiVersion", "%q: must be %s", s.APIVersion, APIVersion)
-	}
-	if s.Kind != Kind {
-		c.fault("kind", "%q: must be %s", s.Kind, Kind)
-	}
+	c.oneOf("apiVersion", s.APIVersion, APIVersion)
+	c.oneOf("kind", s.Kind, Kind)
 	c.name("name", s.Name)
 	c.oneOf("time", string(s.Time), string(RealTime), string(VirtualTime))
 	c.oneOf("apiLoad", s.APILoad, "faithful", "shared")
@@ -98,10 +75,18 @@ func (s *Scenario) validate() Faults {
 		}
 		names[s.Nodes[i].Name] = true
 	}
+	for component, flags := range map[string]map[string]string{"controllerManager": s.ControllerManager, "scheduler": s.Scheduler} {
+		for name := range flags {
+			if strings.HasPrefix(name, "-") {
+				c.fault(component+"."+name, "must be a flag without its dashes")
+			}
+		}
+	}
 	c.behaviors("behaviors", s.Behaviors)
 	if len(s.Steps) == 0 {
 		c.fault("steps", "must have at least one step")
 	}
+	c.countNodes()
 	for i := range s.Steps {
 		c.step(fmt.Sprintf("steps[%d]", i), &s.Steps[i])
 	}
@@ -128,12 +113,20 @@ func parent(p string) string {
 }
 
 func (c *checker) oneOf(at, value string, allowed ...string) {
+	if value == "" {
+		c.fault(at, "must be given: %s", strings.Join(allowed, " or "))
+		return
+	}
 	if !slices.Contains(allowed, value) {
 		c.fault(at, "%q: must be %s", value, strings.Join(allowed, " or "))
 	}
 }
 
 func (c *checker) name(at, value string) {
+	if value == "" {
+		c.fault(at, "must be given")
+		return
+	}
 	if msgs := validation.IsDNS1123Label(value); len(msgs) > 0 {
 		c.fault(at, "%q: must be lower-case letters, digits and hyphens, 63 at most", value)
 	}
@@ -147,8 +140,10 @@ func (c *checker) selector(at, text string) {
 
 func (c *checker) pods(at string, m *PodMatch) {
 	c.selector(at+".selector", m.Selector)
-	if _, err := path.Match(m.Name, ""); err != nil {
-		c.fault(at+".name", "%q: must be a name, with * and ? for what may vary", m.Name)
+	for _, pattern := range []struct{ field, text string }{{"name", m.Name}, {"node", m.Node}} {
+		if _, err := path.Match(pattern.text, ""); err != nil {
+			c.fault(at+"."+pattern.field, "%q: must be a name, with * and ? for what may vary", pattern.text)
+		}
 	}
 }
 
@@ -163,6 +158,35 @@ func (c *checker) nodes(at string, g *NodeGroup) {
 		}
 		if msgs := validation.IsValidLabelValue(value); len(msgs) > 0 {
 			c.fault(at+".labels."+key, "%q: must be a label's value: %s", value, msgs[0])
+		}
+	}
+}
+
+// countNodes counts the nodes of each group.
+func (c *checker) countNodes() {
+	c.nodeCounts = map[string]int{}
+	for i := range c.s.Nodes {
+		c.nodeCounts[c.s.Nodes[i].Name] += c.s.Nodes[i].Count
+	}
+	for i := range c.s.Steps {
+		if g := c.s.Steps[i].AddNodes; g != nil {
+			c.nodeCounts[g.Name] += g.Count
+		}
+	}
+}
+
+// nodeNames checks that there are nodes of these names at some time.
+func (c *checker) nodeNames(at string, names []string) {
+	for i, name := range names {
+		group, number := "", -1
+		if cut := strings.LastIndex(name, "-"); cut >= 0 {
+			group = name[:cut]
+			if n, err := strconv.Atoi(name[cut+1:]); err == nil && fmt.Sprintf("%s-%04d", group, n) == name {
+				number = n
+			}
+		}
+		if count := c.nodeCounts[group]; number < 0 || number >= count {
+			c.fault(fmt.Sprintf("%s[%d]", at, i), "%q: is no node of this scenario; nodes are called GROUP-0000 and so on", name)
 		}
 	}
 }
@@ -206,14 +230,13 @@ func (c *checker) step(at string, s *Step) {
 		}
 	case s.Patch != nil:
 		c.target(at, &s.Patch.Target)
-		c.oneOf(at+".type", s.Patch.Type, "merge", "strategic", "json")
-		if s.Patch.Patch == nil {
-			c.fault(at+".patch", "must be given")
-		}
+		c.patch(at, s.Patch)
 	case s.Expect != nil:
 		c.expect(at, s.Expect)
 	case s.KillNodes != nil:
 		c.killNodes(at, s.KillNodes)
+	case s.RestoreNodes != nil:
+		c.nodeNames(at+".names", s.RestoreNodes.Names)
 	case s.AddNodes != nil:
 		c.nodes(at, s.AddNodes)
 	case s.SetBehaviors != nil:
@@ -230,19 +253,27 @@ func (c *checker) target(at string, t *Target) {
 	}
 }
 
+func (c *checker) patch(at string, p *Patch) {
+	c.oneOf(at+".type", p.Type, "merge", "strategic", "json")
+	_, isList := p.Patch.([]any)
+	_, isMapping := p.Patch.(map[string]any)
+	switch {
+	case p.Patch == nil:
+		c.fault(at+".patch", "must be given")
+	case p.Type == "json" && !isList:
+		c.fault(at+".patch", "must be a list of operations for type json")
+	case p.Type != "json" && !isMapping:
+		c.fault(at+".patch", "must be a mapping; a list of operations is type json")
+	}
+}
+
 func (c *checker) apply(at string, m *Manifests) {
 	if len(m.Files) == 0 && len(m.Objects) == 0 {
 		c.fault(at, "must have files or objects")
 	}
 	m.loaded = c.load(at+".files", m.Files)
-	for i, o := range m.Objects {
-		if object, err := toJSONTypes(o); err != nil {
-			c.fault(fmt.Sprintf("%s.objects[%d]", at, i), "%v", err)
-		} else if why := notObject(object); why != "" {
-			c.fault(fmt.Sprintf("%s.objects[%d]", at, i), "%s", why)
-		} else {
-			m.loaded = append(m.loaded, object)
-		}
+	for _, o := range m.Objects {
+		m.loaded = append(m.loaded, o)
 	}
 }
 
@@ -278,6 +309,10 @@ func (c *checker) load(at string, files []string) []map[string]any {
 
 func (c *checker) killNodes(at string, k *KillNodes) {
 	c.oneOf(at+".fault", k.Fault, "power", "agent", "network")
+	c.nodeNames(at+".names", k.Names)
+	if k.Count < 0 {
+		c.fault(at+".count", "%d: must be 1 or more", k.Count)
+	}
 	c.selector(at+".selector", k.Selector)
 	if k.Running != nil {
 		c.pods(at+".running", k.Running)
@@ -298,20 +333,24 @@ func (c *checker) expect(at string, e *Expect) {
 	for _, form := range []struct {
 		name string
 		set  bool
-	}{{"pods", e.Pods != nil}, {"nodes", e.Nodes != nil}, {"object", e.Object != nil}, {"cel", e.CEL != ""}} {
+	}{{"pods", e.Pods != nil}, {"nodes", e.Nodes != nil}, {"object", e.Object != nil}, {"rollout", e.Rollout != nil},
+		{"cel", e.CEL != ""}} {
 		if form.set {
 			set = append(set, form.name)
 		}
 	}
 	if len(set) != 1 {
-		c.fault(at, "must have exactly one of pods, nodes, object and cel")
+		c.fault(at, "must have exactly one of pods, nodes, object, rollout and cel")
 		return
+	}
+	if len(e.With) > 0 && e.CEL == "" {
+		c.fault(at+".with", "is only for cel")
 	}
 	switch {
 	case e.Pods != nil:
 		c.pods(at+".pods", &e.Pods.PodMatch)
-		if len(e.Pods.wants()) == 0 && e.Pods.MinRestarts == nil {
-			c.fault(at+".pods", "must have a number: count, ready, running, pending, succeeded, failed or minRestarts")
+		if len(e.Pods.wants()) == 0 && e.Pods.Restarts == nil {
+			c.fault(at+".pods", "must have a number: count, ready, running, pending, succeeded, failed, terminating or restarts")
 		}
 	case e.Nodes != nil:
 		c.selector(at+".nodes.selector", e.Nodes.Selector)
@@ -324,6 +363,11 @@ func (c *checker) expect(at string, e *Expect) {
 			c.fault(at+".object", "must have either cel or absent: true")
 		} else if !e.Object.Absent {
 			c.compile(at+".object.cel", e, e.Object.CEL, []string{"object"})
+		}
+	case e.Rollout != nil:
+		c.target(at+".rollout", e.Rollout)
+		if kind := e.Rollout.Kind; kind != "" && rollouts[strings.ToLower(kind)] == nil {
+			c.fault(at+".rollout.kind", "%q: must be Deployment, StatefulSet or DaemonSet", kind)
 		}
 	default:
 		names := []string{"pods", "nodes", "killed"}

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -25,6 +26,8 @@ type view struct {
 	mapper  meta.RESTMapper
 
 	pods, nodes cache.Store
+	// podsConverted and nodesConverted are for the one goroutine that looks.
+	podsConverted, nodesConverted conversions
 
 	mu      sync.Mutex
 	others  map[schema.GroupVersionResource]cache.Store
@@ -36,21 +39,18 @@ func newView(ctx context.Context, client kubernetes.Interface, dyn dynamic.Inter
 	v := &view{ctx: ctx, dynamic: dyn, mapper: mapper, changed: make(chan struct{}),
 		others: map[schema.GroupVersionResource]cache.Store{}}
 	var err error
+	pods, nodes := client.CoreV1().Pods(""), client.CoreV1().Nodes()
 	v.pods, err = v.follow(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return client.CoreV1().Pods("").List(ctx, o)
-		},
-		WatchFuncWithContext: client.CoreV1().Pods("").Watch,
-	}, &v1.Pod{})
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return pods.List(ctx, o) },
+		WatchFuncWithContext: pods.Watch,
+	}, client, &v1.Pod{})
 	if err != nil {
 		return nil, fmt.Errorf("watching pods: %w", err)
 	}
 	v.nodes, err = v.follow(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return client.CoreV1().Nodes().List(ctx, o)
-		},
-		WatchFuncWithContext: client.CoreV1().Nodes().Watch,
-	}, &v1.Node{})
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return nodes.List(ctx, o) },
+		WatchFuncWithContext: nodes.Watch,
+	}, client, &v1.Node{})
 	if err != nil {
 		return nil, fmt.Errorf("watching nodes: %w", err)
 	}
@@ -58,10 +58,10 @@ func newView(ctx context.Context, client kubernetes.Interface, dyn dynamic.Inter
 }
 
 // follow starts a watch that goes on until the view's context ends, and returns
-// once what there is has been listed.
-func (v *view) follow(lw cache.ListerWatcher, kind runtime.Object) (cache.Store, error) {
+// once what there is has been listed. client is whose lists and watches they are.
+func (v *view) follow(lw *cache.ListWatch, client any, kind runtime.Object) (cache.Store, error) {
 	store, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: lw,
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, client),
 		ObjectType:    kind,
 		Transform: func(obj any) (any, error) {
 			if o, err := meta.Accessor(obj); err == nil {
@@ -116,7 +116,7 @@ func (v *view) store(apiVersion, kind string) (cache.Store, error) {
 			return resource.List(ctx, o)
 		},
 		WatchFuncWithContext: resource.Watch,
-	}, &unstructured.Unstructured{})
+	}, v.dynamic, &unstructured.Unstructured{})
 	if err != nil {
 		return nil, fmt.Errorf("watching %s: %w", gvr.Resource, err)
 	}
@@ -132,7 +132,7 @@ func (v *view) object(t *Target) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, key := range []string{t.Namespace + "/" + t.Name, t.Name} {
+	for _, key := range []string{cmp.Or(t.Namespace, metav1.NamespaceDefault) + "/" + t.Name, t.Name} {
 		if found, ok, _ := store.GetByKey(key); ok {
 			return found.(*unstructured.Unstructured).Object, nil
 		}
@@ -160,16 +160,31 @@ func (v *view) list(t *ListTarget) ([]any, error) {
 	return all, nil
 }
 
-// untyped are typed objects as CEL sees them.
-func untyped(objects []any) ([]any, error) {
+// podObjects and nodeObjects are pods and nodes as CEL sees them.
+func (v *view) podObjects() ([]any, error)  { return v.podsConverted.of(v.pods.List()) }
+func (v *view) nodeObjects() ([]any, error) { return v.nodesConverted.of(v.nodes.List()) }
+
+// conversions remembers what typed objects were converted to: between two looks
+// at thousands of pods, few have changed. An object of a store is never changed,
+// only replaced.
+type conversions struct{ last map[any]any }
+
+func (c *conversions) of(objects []any) ([]any, error) {
+	now := make(map[any]any, len(objects))
 	all := make([]any, 0, len(objects))
 	for _, o := range objects {
-		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
-		if err != nil {
-			return nil, fmt.Errorf("converting an object: %w", err)
+		converted, ok := c.last[o]
+		if !ok {
+			m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+			if err != nil {
+				return nil, fmt.Errorf("converting an object: %w", err)
+			}
+			converted = m
 		}
-		all = append(all, m)
+		now[o] = converted
+		all = append(all, converted)
 	}
+	c.last = now
 	return all, nil
 }
 

@@ -5,14 +5,13 @@
 // a probe costs a goroutine only while it is under way, and so many at most.
 // A result that changes marks the pod dirty and does nothing else.
 //
-// What network probes reach is behind Target, in target.go; network.go has the
-// one for a real network.
+// probe.go keeps the set of probes, run.go makes them when they are due. What
+// network probes reach is behind Target, in target.go; network.go has the one
+// for a real network.
 package probe
 
 import (
 	"container/heap"
-	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -70,6 +69,9 @@ type probe struct {
 	// at is when it is due; pos its place in the heap, -1 while it is not in it.
 	at  time.Time
 	pos int
+	// held says that it waits for the container's startup probe to pass; it is
+	// then neither in the heap nor under way.
+	held bool
 	// last is the newest result, run how often in a row it has come.
 	last bool
 	run  int32
@@ -105,7 +107,11 @@ func (p *Prober) Forget(uid pod.UID) {
 }
 
 // Sync has the running containers of a pod probed as its spec says, and no
-// others. Results of incarnations that run on are kept.
+// others. Results of incarnations that run on are kept. Once the pod is being
+// deleted only readiness is probed: nothing would be restarted any more.
+//
+// It is cheap for a pod of which nothing has changed, and is to be called
+// whenever something may have.
 func (p *Prober) Sync(object *v1.Pod, observed pod.Observed) {
 	if !anyProbe(object) {
 		return
@@ -124,7 +130,14 @@ func (p *Prober) Sync(object *v1.Pod, observed pod.Observed) {
 	}
 	for _, list := range [][]v1.Container{object.Spec.InitContainers, object.Spec.Containers} {
 		for i := range list {
+			if !probed(&list[i]) {
+				continue
+			}
 			cur := observed.Container(list[i].Name)
+			if cur != nil && cur.State == pod.ContainerUnknown {
+				// It may well run: what is known of it stands.
+				continue
+			}
 			if cur != nil && cur.State != pod.ContainerRunning {
 				cur = nil
 			}
@@ -136,7 +149,7 @@ func (p *Prober) Sync(object *v1.Pod, observed pod.Observed) {
 func anyProbe(object *v1.Pod) bool {
 	for _, list := range [][]v1.Container{object.Spec.InitContainers, object.Spec.Containers} {
 		for i := range list {
-			if c := &list[i]; c.LivenessProbe != nil || c.ReadinessProbe != nil || c.StartupProbe != nil {
+			if probed(&list[i]) {
 				return true
 			}
 		}
@@ -144,33 +157,51 @@ func anyProbe(object *v1.Pod) bool {
 	return false
 }
 
+func probed(c *v1.Container) bool {
+	return c.LivenessProbe != nil || c.ReadinessProbe != nil || c.StartupProbe != nil
+}
+
 // syncContainer adds and drops the probes of one container; cur is its running
 // incarnation or nil. The lock is held.
 func (p *Prober) syncContainer(pp *podProbes, r Request, cur *pod.Container) {
 	for _, kind := range [...]pod.ProbeKind{pod.Startup, pod.Liveness, pod.Readiness} {
 		k := key{r.Container.Name, kind}
-		old := pp.probes[k]
 		spec := specOf(r.Container, kind)
-		if old != nil && (spec == nil || cur == nil || old.request.ContainerID != cur.ID) {
+		old := pp.probes[k]
+		wanted := spec != nil && cur != nil && (kind == pod.Readiness || r.Pod.DeletionTimestamp == nil)
+		if old != nil && (!wanted || old.request.ContainerID != cur.ID) {
 			p.drop(old)
 			delete(pp.probes, k)
 			old = nil
 		}
-		if spec == nil || cur == nil {
+		if !wanted {
 			continue
 		}
-		next := r
-		next.ContainerID, next.Kind, next.Probe = cur.ID, kind, spec
+		r.ContainerID, r.Kind, r.Probe = cur.ID, kind, spec
 		if old != nil {
-			old.request = next
+			old.request = r
 			continue
 		}
-		pr := &probe{uid: pod.UID(r.Pod.UID), key: k, request: next, started: cur.StartedAt, pos: -1}
-		pp.probes[k] = pr
-		// After a restart of the agent not all probes come at once.
-		p.schedule(pr, later(cur.StartedAt.Add(seconds(spec.InitialDelaySeconds)), time.Now()).Add(p.jitter(spec, cur)))
-		pp.set(k, cur.ID, pod.ResultUnknown, "")
+		p.add(pp, k, r, cur)
 	}
+}
+
+// add starts a probe of a container that runs.
+func (p *Prober) add(pp *podProbes, k key, r Request, cur *pod.Container) {
+	pr := &probe{uid: pod.UID(r.Pod.UID), key: k, request: r, started: cur.StartedAt, pos: -1}
+	pp.probes[k] = pr
+	pp.set(k, cur.ID, pod.ResultUnknown, "")
+	if k.kind != pod.Startup && r.Container.StartupProbe != nil &&
+		pp.results.Of(k.container, cur.ID).Startup != pod.ResultSuccess {
+		pr.held = true
+		return
+	}
+	p.schedule(pr, pr.first().Add(p.jitter(r.Probe, cur)))
+}
+
+// first is when a probe is due for the first time: not before its delay.
+func (pr *probe) first() time.Time {
+	return later(pr.started.Add(seconds(pr.request.Probe.InitialDelaySeconds)), time.Now())
 }
 
 func specOf(c *v1.Container, kind pod.ProbeKind) *v1.Probe {
@@ -227,162 +258,4 @@ func (p *Prober) drop(pr *probe) {
 	if pr.pos >= 0 {
 		heap.Remove(&p.due, pr.pos)
 	}
-}
-
-// schedule has a probe made at a time. The lock is held.
-func (p *Prober) schedule(pr *probe, at time.Time) {
-	pr.at = at
-	heap.Push(&p.due, pr)
-	if pr.pos == 0 {
-		select {
-		case p.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// Run probes until ctx ends, and returns when the probes under way have ended.
-func (p *Prober) Run(ctx context.Context) {
-	var running sync.WaitGroup
-	defer running.Wait()
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
-	defer timer.Stop()
-	for {
-		due, next := p.takeDue(time.Now())
-		for _, pr := range due {
-			select {
-			case p.slots <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			running.Go(func() {
-				defer func() { <-p.slots }()
-				p.probe(ctx, pr)
-			})
-		}
-		if !next.IsZero() {
-			timer.Reset(time.Until(next))
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.wake:
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
-}
-
-// takeDue returns the probes whose time has come, and when the next one's will.
-func (p *Prober) takeDue(now time.Time) (due []*probe, next time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for len(p.due) > 0 && !p.due[0].at.After(now) {
-		due = append(due, heap.Pop(&p.due).(*probe))
-	}
-	if len(p.due) > 0 {
-		next = p.due[0].at
-	}
-	return due, next
-}
-
-// probe makes one probe and records what came of it.
-func (p *Prober) probe(ctx context.Context, pr *probe) {
-	p.mu.Lock()
-	if pr.dropped {
-		p.mu.Unlock()
-		return
-	}
-	r := pr.request
-	if pr.key.kind != pod.Startup && r.Container.StartupProbe != nil && p.result(pr, pod.Startup) != pod.ResultSuccess {
-		// Held back until the startup probe has passed.
-		p.schedule(pr, pr.at.Add(period(r.Probe)))
-		p.mu.Unlock()
-		return
-	}
-	p.mu.Unlock()
-
-	timeout, cancel := context.WithTimeout(ctx, max(seconds(r.Probe.TimeoutSeconds), time.Second))
-	ok, output, err := p.ask(timeout, r)
-	cancel()
-	if ctx.Err() != nil {
-		return
-	}
-	p.record(pr, r, ok, output, err)
-}
-
-func period(spec *v1.Probe) time.Duration { return max(seconds(spec.PeriodSeconds), time.Second) }
-
-// result is the recorded result of another probe of the same incarnation. The
-// lock is held.
-func (p *Prober) result(pr *probe, kind pod.ProbeKind) pod.Result {
-	r := p.pods[pr.uid].results.Of(pr.key.container, pr.request.ContainerID)
-	if kind == pod.Startup {
-		return r.Startup
-	}
-	return r.Readiness
-}
-
-func (p *Prober) ask(ctx context.Context, r Request) (bool, string, error) {
-	if r.Probe.Exec == nil {
-		return p.Target.Probe(ctx, r)
-	}
-	code, output, err := p.Exec.ProbeExec(ctx, r.ContainerID, r.Probe.Exec.Command)
-	if ctx.Err() != nil {
-		return false, fmt.Sprintf("command timed out: %q timed out after %s", r.Probe.Exec.Command,
-			max(seconds(r.Probe.TimeoutSeconds), time.Second)), nil
-	}
-	return err == nil && code == 0, output, err
-}
-
-// record counts a result against the probe's thresholds and schedules the next.
-func (p *Prober) record(pr *probe, r Request, ok bool, output string, err error) {
-	p.mu.Lock()
-	changed := false
-	if pp := p.pods[pr.uid]; pp != nil && !pr.dropped {
-		if err == nil {
-			changed = pp.count(pr, ok, output)
-		}
-		// A startup probe that has passed is over; one that failed has its
-		// container killed.
-		if pr.key.kind != pod.Startup || p.result(pr, pod.Startup) == pod.ResultUnknown {
-			p.schedule(pr, later(pr.at.Add(period(r.Probe)), time.Now()))
-		}
-	}
-	p.mu.Unlock()
-	switch {
-	case err != nil:
-		p.Event(pod.Event{Pod: r.Pod, Container: r.Container.Name, Type: v1.EventTypeWarning, Reason: "Unhealthy",
-			Message: fmt.Sprintf("%s probe errored and resulted in unknown state: %v", r.Kind, err)})
-	case !ok:
-		p.Event(pod.Event{Pod: r.Pod, Container: r.Container.Name, Type: v1.EventTypeWarning, Reason: "Unhealthy",
-			Message: fmt.Sprintf("%s probe failed: %s", r.Kind, output)})
-	}
-	if changed {
-		p.Changed(pr.uid)
-	}
-}
-
-// count takes in one result and reports whether the probe's own has changed.
-func (pp *podProbes) count(pr *probe, ok bool, output string) bool {
-	if ok != pr.last {
-		pr.run = 0
-	}
-	pr.last, pr.run = ok, pr.run+1
-	spec := pr.request.Probe
-	result := pod.ResultSuccess
-	if !ok {
-		result = pod.ResultFailure
-	}
-	if ok && pr.run < max(spec.SuccessThreshold, 1) || !ok && pr.run < max(spec.FailureThreshold, 1) {
-		return false
-	}
-	old := pp.results.Of(pr.key.container, pr.request.ContainerID)
-	was := map[pod.ProbeKind]pod.Result{pod.Liveness: old.Liveness, pod.Readiness: old.Readiness, pod.Startup: old.Startup}[pr.key.kind]
-	if was == result {
-		return false
-	}
-	pp.set(pr.key, pr.request.ContainerID, result, output)
-	return true
 }

@@ -20,14 +20,24 @@ type Request struct {
 }
 
 // Target is what network probes (HTTP, TCP, gRPC) reach: the node's network,
-// or a scripted container. It may be called concurrently. An error means that
-// the probe could not be made, which counts neither for nor against the
-// container; a context that ends is a failed probe.
+// or a scripted container. It may be called concurrently. The context's
+// deadline is the probe's timeout; a context that ends is a failed probe. An
+// error means that the probe could not be made, which counts neither for nor
+// against the container; the one exception is a Warning.
 type Target interface {
 	Probe(ctx context.Context, r Request) (ok bool, output string, err error)
 }
 
-// Execer runs a command in a container, for exec probes.
+// Warning is the error of a probe that is ok, but of which the pod's owner
+// should hear.
+type Warning string
+
+// Error is what there is to say.
+func (w Warning) Error() string { return string(w) }
+
+// Execer runs a command in a container, for exec probes. It may be called
+// concurrently. output is bounded by the Execer; an error means that the
+// command could not be run.
 type Execer interface {
 	ProbeExec(ctx context.Context, containerID string, command []string) (exitCode int, output string, err error)
 }
