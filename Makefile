@@ -1,16 +1,19 @@
-# Everything a developer and CI do. `make help` lists it.
+# Everything a developer and CI do. `make` lists it.
 
 SHELL := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+# The version is stamped above, so Go need not look for it; that fails where the
+# checkout belongs to somebody else.
+BUILD := go build -trimpath -buildvcs=false
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Static binaries, and one build cache for all of them.
 export CGO_ENABLED := 0
 
-# Packages whose tests run the real control plane, or link it; the race
-# detector would compile Kubernetes once more for them.
-HEAVY := nodelet/simcluster nodelet/cmd/sim nodelet/scenarios
+# Packages that link Kubernetes: the race detector would have to compile all of
+# it once more.
+HEAVY := nodelet/simcluster nodelet/cmd/sim
 LIGHT = $(filter-out $(HEAVY),$(shell go list ./...))
 
 .PHONY: help
@@ -18,21 +21,28 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/agent and bin/sim, static
-	go build -ldflags '$(LDFLAGS)' -o bin/agent ./cmd/agent
-	go build -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
+build: sim ## build bin/agent and bin/sim, static
+	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/agent ./cmd/agent
+
+.PHONY: sim
+sim:
+	@test -x bin/sim || echo "building bin/sim; the first time compiles Kubernetes and takes some minutes"
+	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
 
 bin/kubectl:
-	go build -ldflags '-s -w' -o bin/kubectl k8s.io/kubernetes/cmd/kubectl
+	$(BUILD) -ldflags '-s -w' -o bin/kubectl k8s.io/kubernetes/cmd/kubectl
 
 .PHONY: kubectl
 kubectl: ## build a stock kubectl into bin/ unless there is one on the PATH
 	@command -v kubectl >/dev/null || $(MAKE) bin/kubectl
 
 .PHONY: demo
-demo: ## play the demo scenario on an embedded cluster of 100 nodes
-	@go build -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
+demo: sim ## play the demo scenario on an embedded cluster of 100 nodes
 	@bin/sim run scenarios/demo.yaml
+
+.PHONY: scenarios
+scenarios: sim ## play every scenario of the catalogue
+	bin/sim run scenarios
 
 .PHONY: test
 test: kubectl ## run all tests
@@ -42,35 +52,43 @@ test: kubectl ## run all tests
 race: ## run the tests of all packages without Kubernetes under the race detector
 	CGO_ENABLED=1 go test -race $(LIGHT)
 
-.PHONY: scenarios
-scenarios: ## play every scenario of the catalogue
-	@go build -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
-	bin/sim run scenarios
-
 .PHONY: check
-check: ## gofmt, vet, staticcheck and the rules of the house
-	@test -z "$$(gofmt -l .)" || { echo "gofmt these:"; gofmt -l .; exit 1; }
+check: format vet staticcheck rules ## check format, vet, staticcheck and the rules of the house
+
+.PHONY: format
+format:
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "make fmt would change:"; echo "$$files"; exit 1; }
+
+.PHONY: vet
+vet:
 	go vet ./...
+
+.PHONY: staticcheck
+staticcheck:
 	go run $(STATICCHECK) ./...
+
+.PHONY: rules
+rules:
 	go test ./internal/rules
 
 .PHONY: bench
-bench: ## run the benchmarks and measure 500 nodes with 5,000 pods
+bench: sim ## run the benchmarks and measure 500 nodes with 5,000 pods
 	go test -run '^$$' -bench . -benchmem $(LIGHT)
-	@go build -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
 	bin/sim bench --nodes 500 --pods 5000
 
+FUZZTIME := 30s
+
 .PHONY: fuzz
-fuzz: ## run each fuzz target for 30 seconds
-	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
-		for target in $$(grep -o '^func Fuzz[A-Za-z]*' $$file | cut -c6-); do \
-			go test -run '^$$' -fuzz "^$$target$$" -fuzztime 30s ./$$(dirname $$file) || exit 1; \
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	@set -e; grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' "$$file"); do \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"; \
 		done; \
 	done
 
 .PHONY: fmt
 fmt: ## format the code
-	gofmt -w $$(git ls-files '*.go')
+	gofmt -w .
 
 .PHONY: clean
 clean: ## remove what was built

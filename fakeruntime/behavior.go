@@ -1,6 +1,7 @@
 package fakeruntime
 
 import (
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -79,4 +80,18 @@ func DefaultBehavior() Behavior {
 	}
 }
 
-func defaultScript(*v1.Pod, *v1.Container, uint32) Behavior { return DefaultBehavior() }
+// DefaultScript has containers do what their pod expects of them: init
+// containers, and those of pods that do not always restart, such as a Job's, end
+// well after a while; all others run for ever.
+func DefaultScript(p *v1.Pod, c *v1.Container, _ uint32) Behavior {
+	b := DefaultBehavior()
+	switch {
+	case slices.ContainsFunc(p.Spec.InitContainers, func(i v1.Container) bool { return i.Name == c.Name }):
+		b.Exits = c.RestartPolicy == nil || *c.RestartPolicy != v1.ContainerRestartPolicyAlways
+		b.ExitAfter = Latency{300 * time.Millisecond, time.Second}
+	case p.Spec.RestartPolicy == v1.RestartPolicyNever, p.Spec.RestartPolicy == v1.RestartPolicyOnFailure:
+		b.Exits = true
+		b.ExitAfter = Latency{time.Second, 3 * time.Second}
+	}
+	return b
+}

@@ -2,6 +2,8 @@ package fakeruntime
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"nodelet/agent/pod"
 	"nodelet/agent/podruntime"
@@ -14,11 +16,12 @@ func (r *Runtime) SetScript(script Script) {
 	r.lock()
 	defer r.unlock()
 	if script == nil {
-		script = defaultScript
+		script = DefaultScript
 	}
 	r.script = script
-	for _, c := range r.containers {
-		if c.State == pod.ContainerRunning && !c.asked {
+	// In order of IDs, so that runs repeat.
+	for _, id := range slices.Sorted(maps.Keys(r.containers)) {
+		if c := r.containers[id]; c.State == pod.ContainerRunning && !c.asked {
 			r.planEnd(c, r.behavior(c))
 		}
 	}

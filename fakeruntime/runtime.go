@@ -91,7 +91,7 @@ func New(options Options) *Runtime {
 		r.seed = options.Rand.Uint64()
 	}
 	if r.script == nil {
-		r.script = defaultScript
+		r.script = DefaultScript
 	}
 	if !r.podCIDR.IsValid() {
 		r.podCIDR = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 88, 0, 0}), 16)

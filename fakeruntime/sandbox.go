@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -153,15 +154,16 @@ func (r *Runtime) removeSandbox(s *sandbox) {
 	r.changed(p)
 }
 
-// ListPods implements podruntime.Sandboxes. It leaves nothing out.
+// ListPods implements podruntime.Sandboxes. It leaves nothing out, and lists by
+// UID so that runs repeat.
 func (r *Runtime) ListPods(ctx context.Context) ([]pod.Observed, error) {
 	if err := r.enter(ctx); err != nil {
 		return nil, fmt.Errorf("listing pods: %w", err)
 	}
 	defer r.unlock()
 	all := make([]pod.Observed, 0, len(r.pods))
-	for _, p := range r.pods {
-		all = append(all, r.observe(p))
+	for _, uid := range slices.Sorted(maps.Keys(r.pods)) {
+		all = append(all, r.observe(r.pods[uid]))
 	}
 	return all, nil
 }

@@ -115,6 +115,12 @@ func (op *operation) wait(ctx context.Context) error {
 	case <-op.done:
 		return op.err
 	case <-ctx.Done():
+	}
+	// What comes at the same moment is decided the same way each time.
+	select {
+	case <-op.done:
+		return op.err
+	default:
 		return ctx.Err()
 	}
 }

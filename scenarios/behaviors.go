@@ -42,12 +42,9 @@ func fits(pattern, name string) bool {
 // holds.
 func Script(list []Behavior) fakeruntime.Script {
 	matchers := make([]matcher, len(list))
-	made := make([]fakeruntime.Behavior, len(list))
 	for i := range list {
 		matchers[i] = list[i].Pods.compile()
-		made[i] = list[i].behavior()
 	}
-	standard := fakeruntime.DefaultBehavior()
 	return func(p *v1.Pod, c *v1.Container, attempt uint32) fakeruntime.Behavior {
 		for i := range list {
 			b := &list[i]
@@ -55,15 +52,15 @@ func Script(list []Behavior) fakeruntime.Script {
 				continue
 			}
 			if matchers[i].matches(p) {
-				return made[i]
+				return b.over(fakeruntime.DefaultScript(p, c, attempt))
 			}
 		}
-		return standard
+		return fakeruntime.DefaultScript(p, c, attempt)
 	}
 }
 
-func (b *Behavior) behavior() fakeruntime.Behavior {
-	out := fakeruntime.DefaultBehavior()
+// over returns a default behaviour with what the file says in its place.
+func (b *Behavior) over(out fakeruntime.Behavior) fakeruntime.Behavior {
 	for _, set := range []struct {
 		to   *fakeruntime.Latency
 		from Range

@@ -89,7 +89,7 @@ func (r *Runner) expect(ctx context.Context, e *Expect) error {
 	for {
 		changed := r.view.next()
 		began := time.Now()
-		now, err := r.look(e)
+		now, err := r.look(ctx, e)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,18 +19,18 @@ type outcome struct {
 
 // look evaluates an expectation now. The error says that it cannot be looked at
 // at all.
-func (r *Runner) look(e *Expect) (outcome, error) {
+func (r *Runner) look(ctx context.Context, e *Expect) (outcome, error) {
 	switch {
 	case e.Pods != nil:
 		return r.lookPods(e.Pods), nil
 	case e.Nodes != nil:
 		return r.lookNodes(e.Nodes), nil
 	case e.Object != nil:
-		return r.lookObject(e)
+		return r.lookObject(ctx, e)
 	case e.Rollout != nil:
-		return r.lookRollout(e.Rollout)
+		return r.lookRollout(ctx, e.Rollout)
 	}
-	return r.lookCEL(e)
+	return r.lookCEL(ctx, e)
 }
 
 // want is one count that is expected.
@@ -161,8 +162,8 @@ func nodeReady(n *v1.Node) bool {
 	})
 }
 
-func (r *Runner) lookObject(e *Expect) (outcome, error) {
-	object, err := r.view.object(&e.Object.Target)
+func (r *Runner) lookObject(ctx context.Context, e *Expect) (outcome, error) {
+	object, err := r.view.object(ctx, &e.Object.Target)
 	switch {
 	case err != nil:
 		return outcome{}, err
@@ -203,8 +204,8 @@ func number(u *unstructured.Unstructured, fields ...string) int64 {
 	return n
 }
 
-func (r *Runner) lookRollout(t *Target) (outcome, error) {
-	object, err := r.view.object(t)
+func (r *Runner) lookRollout(ctx context.Context, t *Target) (outcome, error) {
+	object, err := r.view.object(ctx, t)
 	if err != nil || object == nil {
 		return outcome{saw: "no such object"}, err
 	}
@@ -216,7 +217,7 @@ func (r *Runner) lookRollout(t *Target) (outcome, error) {
 	return o, nil
 }
 
-func (r *Runner) lookCEL(e *Expect) (outcome, error) {
+func (r *Runner) lookCEL(ctx context.Context, e *Expect) (outcome, error) {
 	vars := map[string]any{"killed": r.killedNames()}
 	for name, list := range map[string]func() ([]any, error){"pods": r.view.podObjects, "nodes": r.view.nodeObjects} {
 		vars[name] = []any{}
@@ -231,7 +232,7 @@ func (r *Runner) lookCEL(e *Expect) (outcome, error) {
 		vars[name] = objects
 	}
 	for name, target := range e.With {
-		list, err := r.view.list(&target)
+		list, err := r.view.list(ctx, &target)
 		if err != nil {
 			return outcome{}, err
 		}

@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"encoding/json"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -29,52 +28,77 @@ func WriteVerdict(w io.Writer, r *Result) error {
 	for _, v := range r.Violations {
 		fmt.Fprintf(&b, "\n  an agent broke a rule: %s\n", v)
 	}
+	if !r.Passed() {
+		fmt.Fprintf(&b, "\n  to repeat: seed %d, API load %s, %s\n", r.Scenario.Seed, r.Scenario.APILoad, r.Scenario.File)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
+// writeFailure tells why a step failed.
 func writeFailure(b *strings.Builder, err error) {
 	var e *ExpectationError
 	if !errors.As(err, &e) {
 		fmt.Fprintf(b, "    %v\n", err)
 		return
 	}
-	fmt.Fprintf(b, "    expected: %s (within %v)\n", e.Want, e.Within)
-	if e.Held {
-		b.WriteString("    it was so for a while and did not stay so\n")
+	fmt.Fprintf(b, "    expected  %s\n", e.Want)
+	fmt.Fprintf(b, "    within    %v", e.Within)
+	if e.For > 0 {
+		fmt.Fprintf(b, ", for %v", e.For)
 	}
-	b.WriteString("    seen:\n")
+	switch {
+	case e.Cut != nil:
+		fmt.Fprintf(b, "; %v", e.Cut)
+	case e.Held:
+		b.WriteString("; it was so, but did not stay so")
+	}
+	b.WriteString("\n    seen\n")
 	for _, s := range e.Seen {
-		fmt.Fprintf(b, "      %8s  %s\n", "+"+seconds(s.After), s.Saw)
+		fmt.Fprintf(b, "    %8s  %s\n", "+"+seconds(s.After), s.Saw)
 	}
 	if len(e.Events) > 0 {
-		b.WriteString("    events:\n")
+		b.WriteString("    events\n")
 	}
 	for _, line := range e.Events {
-		fmt.Fprintf(b, "      %s\n", line)
+		fmt.Fprintf(b, "    %s\n", line)
 	}
 }
 
+// summary counts the steps and the expectations among them. The start of the
+// nodes is not one of the scenario's steps.
 func summary(r *Result) string {
-	passed, failed, skipped := 0, 0, 0
-	for _, s := range r.Steps {
+	passed, failed, skipped, expectations := 0, 0, 0, 0
+	for i, s := range r.Steps {
 		switch {
 		case s.Skipped:
 			skipped++
 		case s.Err != nil:
 			failed++
-		default:
+		case i > 0:
 			passed++
 		}
 	}
-	parts := []string{fmt.Sprintf("%d steps passed", passed)}
-	if failed > 0 {
-		parts = append(parts, fmt.Sprintf("%d failed", failed))
+	for i := range r.Scenario.Steps {
+		if r.Scenario.Steps[i].Expect != nil {
+			expectations++
+		}
 	}
+	if failed == 0 {
+		return fmt.Sprintf("%s, %s", plural(passed, "step"), plural(expectations, "expectation"))
+	}
+	text := fmt.Sprintf("%s passed, %d failed", plural(passed, "step"), failed)
 	if skipped > 0 {
-		parts = append(parts, fmt.Sprintf("%d not come to", skipped))
+		text += fmt.Sprintf(", %d not reached", skipped)
 	}
-	return strings.Join(parts, ", ")
+	return text
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1fs", d.Seconds()) }
@@ -98,12 +122,14 @@ type scenarioReport struct {
 }
 
 type stepReport struct {
-	Name    string   `json:"name"`
-	Status  string   `json:"status"`
-	Seconds float64  `json:"seconds"`
-	Error   string   `json:"error,omitempty"`
-	Seen    []Seen   `json:"seen,omitempty"`
-	Events  []string `json:"events,omitempty"`
+	Name    string  `json:"name"`
+	Detail  string  `json:"detail,omitempty"`
+	Status  string  `json:"status"`
+	Seconds float64 `json:"seconds"`
+	Error   string  `json:"error,omitempty"`
+	Seen    []Seen  `json:"seen,omitempty"`
+	// Events are lines of text, the newest last.
+	Events []string `json:"events,omitempty"`
 }
 
 func (s *StepResult) status() string {
@@ -116,8 +142,7 @@ func (s *StepResult) status() string {
 	return "passed"
 }
 
-// WriteJSON writes how scenarios ended, for programs. Times are in seconds,
-// those in seen in nanoseconds.
+// WriteJSON writes how scenarios ended, for programs. Times are in seconds.
 func WriteJSON(w io.Writer, results []*Result) error {
 	out := report{Passed: true, Scenarios: []scenarioReport{}}
 	for _, r := range results {
@@ -125,8 +150,9 @@ func WriteJSON(w io.Writer, results []*Result) error {
 		s := scenarioReport{Name: r.Scenario.Name, File: r.Scenario.File, Passed: r.Passed(), Seconds: r.Took.Seconds(),
 			Time: r.Scenario.Time, Seed: r.Scenario.Seed, APILoad: r.Scenario.APILoad, Violations: r.Violations}
 		for i := range r.Steps {
-			step := stepReport{Name: r.Steps[i].Name, Status: r.Steps[i].status(), Seconds: r.Steps[i].Took.Seconds()}
-			if err := r.Steps[i].Err; err != nil {
+			from := &r.Steps[i]
+			step := stepReport{Name: from.Name, Detail: from.Detail, Status: from.status(), Seconds: from.Took.Seconds()}
+			if err := from.Err; err != nil {
 				step.Error = err.Error()
 				var e *ExpectationError
 				if errors.As(err, &e) {
@@ -138,74 +164,7 @@ func WriteJSON(w io.Writer, results []*Result) error {
 		out.Scenarios = append(out.Scenarios, s)
 	}
 	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(out)
-}
-
-// The JUnit form: a suite a scenario, a case a step.
-type junitSuites struct {
-	XMLName xml.Name     `xml:"testsuites"`
-	Suites  []junitSuite `xml:"testsuite"`
-}
-
-type junitSuite struct {
-	Name     string      `xml:"name,attr"`
-	Tests    int         `xml:"tests,attr"`
-	Failures int         `xml:"failures,attr"`
-	Skipped  int         `xml:"skipped,attr"`
-	Time     string      `xml:"time,attr"`
-	Cases    []junitCase `xml:"testcase"`
-}
-
-type junitCase struct {
-	Name    string        `xml:"name,attr"`
-	Class   string        `xml:"classname,attr"`
-	Time    string        `xml:"time,attr"`
-	Failure *junitFailure `xml:"failure"`
-	Skipped *struct{}     `xml:"skipped"`
-}
-
-type junitFailure struct {
-	Message string `xml:"message,attr"`
-	Text    string `xml:",chardata"`
-}
-
-// WriteJUnit writes how scenarios ended in the XML that CI systems read.
-func WriteJUnit(w io.Writer, results []*Result) error {
-	var out junitSuites
-	for _, r := range results {
-		suite := junitSuite{Name: r.Scenario.Name, Time: fmt.Sprintf("%.3f", r.Took.Seconds())}
-		for i := range r.Steps {
-			s := &r.Steps[i]
-			c := junitCase{Name: s.Name, Class: r.Scenario.Name, Time: fmt.Sprintf("%.3f", s.Took.Seconds())}
-			switch {
-			case s.Skipped:
-				c.Skipped = &struct{}{}
-				suite.Skipped++
-			case s.Err != nil:
-				var text strings.Builder
-				writeFailure(&text, s.Err)
-				c.Failure = &junitFailure{s.Err.Error(), text.String()}
-				suite.Failures++
-			}
-			suite.Cases = append(suite.Cases, c)
-		}
-		for _, v := range r.Violations {
-			suite.Cases = append(suite.Cases, junitCase{Name: "no agent broke a rule", Class: r.Scenario.Name,
-				Time: "0.000", Failure: &junitFailure{Message: v}})
-			suite.Failures++
-		}
-		suite.Tests = len(suite.Cases)
-		out.Suites = append(out.Suites, suite)
-	}
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return err
-	}
-	encoder := xml.NewEncoder(w)
-	encoder.Indent("", "  ")
-	if err := encoder.Encode(out); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, "\n")
-	return err
 }

@@ -39,7 +39,9 @@ type Update struct {
 	// Step counts from 1; 0 is the start of the nodes.
 	Step, Steps int
 	Name        string
-	Elapsed     time.Duration
+	// Detail is what was done in particular; it may be empty.
+	Detail  string
+	Elapsed time.Duration
 	// Done says that the step has ended, Err how.
 	Done bool
 	Err  error
@@ -53,20 +55,33 @@ type Runner struct {
 	scenario *Scenario
 	cluster  Cluster
 	progress func(Update)
-	client   kubernetes.Interface
-	dynamic  dynamic.Interface
-	mapper   meta.RESTMapper
-	view     *view
-	began    time.Time
+	clients
+	view  *view
+	began time.Time
 
+	// mu guards killed, the nodes that are killed now.
 	mu     sync.Mutex
 	killed []string
+	// detail is what there is to say of the step that is being done.
+	detail string
 }
+
+// clients reach the cluster.
+type clients struct {
+	client  kubernetes.Interface
+	dynamic dynamic.Interface
+	mapper  meta.RESTMapper
+}
+
+// errTimeout says that a scenario took too long.
+var errTimeout = errors.New("the scenario's timeout")
 
 // StepResult is how a step ended.
 type StepResult struct {
 	Name string
-	Took time.Duration
+	// Detail is what was done in particular, such as which node was killed.
+	Detail string
+	Took   time.Duration
 	// Err is nil for a step that passed.
 	Err error
 	// Skipped says that it was not come to.
@@ -100,17 +115,40 @@ func (r *Result) Err() error {
 
 // Play plays a scenario to its end and returns how it ended. The error says
 // that it could not be played at all. progress is called from one goroutine at
-// a time and must not block; it may be nil.
+// a time and must not block; it may be nil. When ctx ends, the step that is
+// being done fails with its cause.
 func Play(ctx context.Context, s *Scenario, cluster Cluster, progress func(Update)) (*Result, error) {
-	if progress == nil {
-		progress = func(Update) {}
+	clients, err := connect(cluster.RESTConfig())
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
+	return play(ctx, s, cluster, clients, progress)
+}
+
+func connect(config *rest.Config) (c clients, err error) {
+	typed := rest.CopyConfig(config)
+	typed.ContentType = "application/vnd.kubernetes.protobuf"
+	typed.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	if c.client, err = kubernetes.NewForConfig(typed); err != nil {
+		return c, err
+	}
+	if c.dynamic, err = dynamic.NewForConfig(config); err != nil {
+		return c, err
+	}
+	c.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(c.client.Discovery()))
+	return c, nil
+}
+
+func play(ctx context.Context, s *Scenario, cluster Cluster, clients clients, progress func(Update)) (*Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout.Duration,
 		fmt.Errorf("%w of %v is over", errTimeout, s.Timeout.Duration))
 	defer cancel()
-	r := &Runner{scenario: s, cluster: cluster, progress: progress, began: time.Now()}
-	watchCtx, stopWatching := context.WithCancel(ctx)
-	if err := r.connect(watchCtx, cluster.RESTConfig()); err != nil {
+	r := &Runner{scenario: s, cluster: cluster, clients: clients, progress: progress, began: time.Now()}
+	// The view lives longer than the timeout: a verdict tells what is in it.
+	viewCtx, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	var err error
+	r.view, err = newView(ctx, viewCtx, clients)
+	if err != nil {
 		stopWatching()
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
@@ -119,7 +157,7 @@ func Play(ctx context.Context, s *Scenario, cluster Cluster, progress func(Updat
 	cluster.SetScript(Script(s.Behaviors))
 
 	result := &Result{Scenario: s}
-	r.play(ctx, result)
+	r.playSteps(ctx, result)
 	result.Took = time.Since(r.began)
 	if checker, ok := cluster.(SafetyChecker); ok {
 		result.Violations = checker.Violations()
@@ -127,24 +165,8 @@ func Play(ctx context.Context, s *Scenario, cluster Cluster, progress func(Updat
 	return result, nil
 }
 
-func (r *Runner) connect(ctx context.Context, config *rest.Config) error {
-	typed := rest.CopyConfig(config)
-	typed.ContentType = "application/vnd.kubernetes.protobuf"
-	typed.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
-	var err error
-	if r.client, err = kubernetes.NewForConfig(typed); err != nil {
-		return err
-	}
-	if r.dynamic, err = dynamic.NewForConfig(config); err != nil {
-		return err
-	}
-	r.mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(r.client.Discovery()))
-	r.view, err = newView(ctx, r.client, r.dynamic, r.mapper)
-	return err
-}
-
-// play does the steps until one fails.
-func (r *Runner) play(ctx context.Context, result *Result) {
+// playSteps does the steps until one fails.
+func (r *Runner) playSteps(ctx context.Context, result *Result) {
 	steps := r.steps()
 	failed := false
 	for i, step := range steps {
@@ -152,6 +174,7 @@ func (r *Runner) play(ctx context.Context, result *Result) {
 			result.Steps = append(result.Steps, StepResult{Name: step.name, Skipped: true})
 			continue
 		}
+		r.detail = ""
 		stop := r.report(i, len(steps)-1, step.name)
 		began := time.Now()
 		err := step.do(ctx)
@@ -159,15 +182,24 @@ func (r *Runner) play(ctx context.Context, result *Result) {
 			err = context.Cause(ctx)
 		}
 		stop(err)
-		result.Steps = append(result.Steps, StepResult{Name: step.name, Took: time.Since(began), Err: err})
+		result.Steps = append(result.Steps, StepResult{Name: step.name, Detail: r.detail, Took: time.Since(began), Err: err})
 		failed = err != nil
 	}
 }
 
+// progressEvery is how often there is news of a step that goes on.
+const progressEvery = 500 * time.Millisecond
+
 // report tells of a step while it goes on, and at its end.
 func (r *Runner) report(i, n int, name string) (stop func(error)) {
+	if r.progress == nil {
+		return func(error) {}
+	}
 	tell := func(done bool, err error) {
 		u := r.count()
+		if done {
+			u.Detail = r.detail
+		}
 		u.Step, u.Steps, u.Name, u.Done, u.Err = i, n, name, done, err
 		r.progress(u)
 	}
@@ -175,7 +207,7 @@ func (r *Runner) report(i, n int, name string) (stop func(error)) {
 	ended := make(chan struct{})
 	var telling sync.WaitGroup
 	telling.Go(func() {
-		ticker := time.NewTicker(500 * time.Millisecond)
+		ticker := time.NewTicker(progressEvery)
 		defer ticker.Stop()
 		for {
 			select {

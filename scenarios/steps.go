@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -142,12 +142,36 @@ func (r *Runner) apply(ctx context.Context, objects []map[string]any) error {
 		if err != nil {
 			return err
 		}
-		_, err = client.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
-		if err != nil {
+		if err := applyOne(ctx, client, u); err != nil {
 			return fmt.Errorf("applying %s %s: %w", u.GetKind(), u.GetName(), err)
 		}
 	}
 	return nil
+}
+
+// A new namespace has its service account a moment later, and takes no pod
+// before.
+const (
+	accountWithin = 15 * time.Second
+	accountEvery  = 200 * time.Millisecond
+)
+
+func applyOne(ctx context.Context, client dynamic.ResourceInterface, u *unstructured.Unstructured) error {
+	began := time.Now()
+	for {
+		_, err := client.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+		if !noAccountYet(err) || time.Since(began) > accountWithin {
+			return err
+		}
+		if err := sleep(ctx, accountEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// noAccountYet reports whether a pod was refused for want of a service account.
+func noAccountYet(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "error looking up service account")
 }
 
 func (r *Runner) delete(ctx context.Context, d *Delete) error {
@@ -207,45 +231,52 @@ func (r *Runner) patch(ctx context.Context, t *Target, kind types.PatchType, dat
 }
 
 func (r *Runner) killNodes(k *KillNodes) error {
-	names := k.Names
+	names := r.victims(k)
+	if len(k.Names) == 0 && len(names) < k.Count {
+		return fmt.Errorf("%d nodes are to be killed, %d are there to be", k.Count, len(names))
+	}
+	for _, name := range names {
+		if err := r.cluster.KillNode(name, k.Fault); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.killed = append(r.killed, name)
+		r.mu.Unlock()
+	}
+	r.detail = strings.Join(names, ", ")
+	return nil
+}
+
+// victims are the nodes that a step kills.
+func (r *Runner) victims(k *KillNodes) []string {
+	var names []string
 	switch {
 	case k.Selector != "":
 		for _, n := range r.nodesMatching(k.Selector) {
 			names = append(names, n.Name)
 		}
 		slices.Sort(names)
-		names = names[:min(k.Count, len(names))]
 	case k.Running != nil:
-		names = r.fullest(*k.Running, k.Count)
+		names = r.fullest(*k.Running)
+	default:
+		return k.Names
 	}
-	if len(names) == 0 {
-		return errors.New("no node is there to be killed")
-	}
-	for _, name := range names {
-		if err := r.cluster.KillNode(name, k.Fault); err != nil {
-			return fmt.Errorf("killing node %s: %w", name, err)
-		}
-		r.mu.Lock()
-		r.killed = append(r.killed, name)
-		r.mu.Unlock()
-	}
-	return nil
+	down := r.killedNames()
+	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(down, name) })
+	return names[:min(k.Count, len(names))]
 }
 
-// fullest are the nodes that run the most of some pods.
-func (r *Runner) fullest(m PodMatch, count int) []string {
+// fullest are the nodes that run such pods, those with the most of them first.
+func (r *Runner) fullest(m PodMatch) []string {
 	pods := map[string]int{}
 	for _, p := range r.podsMatching(m) {
-		if p.Spec.NodeName != "" && p.Status.Phase == v1.PodRunning {
+		if p.Spec.NodeName != "" && p.Status.Phase == v1.PodRunning && p.DeletionTimestamp == nil {
 			pods[p.Spec.NodeName]++
 		}
 	}
-	var names []string
-	for name := range pods {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(pods[b], pods[a]), cmp.Compare(a, b)) })
-	return names[:min(count, len(names))]
+	return slices.SortedFunc(maps.Keys(pods), func(a, b string) int {
+		return cmp.Or(cmp.Compare(pods[b], pods[a]), cmp.Compare(a, b))
+	})
 }
 
 func (r *Runner) restoreNodes(step *RestoreNodes) error {
@@ -255,12 +286,13 @@ func (r *Runner) restoreNodes(step *RestoreNodes) error {
 	}
 	for _, name := range names {
 		if err := r.cluster.RestoreNode(name); err != nil {
-			return fmt.Errorf("restoring node %s: %w", name, err)
+			return err
 		}
 		r.mu.Lock()
 		r.killed = slices.DeleteFunc(r.killed, func(k string) bool { return k == name })
 		r.mu.Unlock()
 	}
+	r.detail = strings.Join(names, ", ")
 	return nil
 }
 

@@ -81,8 +81,8 @@ func (q *Quantity) UnmarshalYAML(n *yaml.Node) error {
 
 const aCount = `a whole number, or a comparison such as ">= 3"`
 
-// operators are those of a Count, the longer ones first.
-var operators = []string{"==", "!=", "<=", ">=", "<", ">"}
+// comparisons are those of a Count, the longer ones first.
+var comparisons = []string{"==", "!=", "<=", ">=", "<", ">"}
 
 // UnmarshalYAML reads a count.
 func (c *Count) UnmarshalYAML(n *yaml.Node) error {
@@ -92,7 +92,7 @@ func (c *Count) UnmarshalYAML(n *yaml.Node) error {
 	}
 	c.Op = "=="
 	rest := text
-	for _, op := range operators {
+	for _, op := range comparisons {
 		if after, ok := strings.CutPrefix(text, op); ok {
 			c.Op, rest = op, strings.TrimSpace(after)
 			break

@@ -13,17 +13,15 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 )
 
 // view is the cluster as seen through watches: pods and nodes always, other
 // kinds from when they are first asked for.
 type view struct {
-	ctx     context.Context
-	dynamic dynamic.Interface
-	mapper  meta.RESTMapper
+	// ctx is the life of the watches.
+	ctx context.Context
+	clients
 
 	pods, nodes cache.Store
 	// podsConverted and nodesConverted are for the one goroutine that looks.
@@ -35,20 +33,22 @@ type view struct {
 	watches sync.WaitGroup
 }
 
-func newView(ctx context.Context, client kubernetes.Interface, dyn dynamic.Interface, mapper meta.RESTMapper) (*view, error) {
-	v := &view{ctx: ctx, dynamic: dyn, mapper: mapper, changed: make(chan struct{}),
-		others: map[schema.GroupVersionResource]cache.Store{}}
+// newView returns once pods and nodes have been listed, or ctx has ended. life
+// is that of the watches.
+func newView(ctx, life context.Context, clients clients) (*view, error) {
+	v := &view{ctx: life, clients: clients, changed: make(chan struct{}), others: map[schema.GroupVersionResource]cache.Store{}}
+	client := clients.client
 	var err error
 	pods, nodes := client.CoreV1().Pods(""), client.CoreV1().Nodes()
-	v.pods, err = v.follow(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return pods.List(ctx, o) },
+	v.pods, err = v.follow(ctx, &cache.ListWatch{
+		ListWithContextFunc:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return pods.List(ctx, o) },
 		WatchFuncWithContext: pods.Watch,
 	}, client, &v1.Pod{})
 	if err != nil {
 		return nil, fmt.Errorf("watching pods: %w", err)
 	}
-	v.nodes, err = v.follow(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return nodes.List(ctx, o) },
+	v.nodes, err = v.follow(ctx, &cache.ListWatch{
+		ListWithContextFunc:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return nodes.List(ctx, o) },
 		WatchFuncWithContext: nodes.Watch,
 	}, client, &v1.Node{})
 	if err != nil {
@@ -59,7 +59,7 @@ func newView(ctx context.Context, client kubernetes.Interface, dyn dynamic.Inter
 
 // follow starts a watch that goes on until the view's context ends, and returns
 // once what there is has been listed. client is whose lists and watches they are.
-func (v *view) follow(lw *cache.ListWatch, client any, kind runtime.Object) (cache.Store, error) {
+func (v *view) follow(ctx context.Context, lw *cache.ListWatch, client any, kind runtime.Object) (cache.Store, error) {
 	store, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, client),
 		ObjectType:    kind,
@@ -79,8 +79,8 @@ func (v *view) follow(lw *cache.ListWatch, client any, kind runtime.Object) (cac
 	select {
 	case <-informer.HasSyncedChecker().Done():
 		return store, nil
-	case <-v.ctx.Done():
-		return nil, context.Cause(v.ctx)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 }
 
@@ -99,7 +99,7 @@ func (v *view) next() <-chan struct{} {
 }
 
 // store returns the watched objects of a kind, and starts the watch.
-func (v *view) store(apiVersion, kind string) (cache.Store, error) {
+func (v *view) store(ctx context.Context, apiVersion, kind string) (cache.Store, error) {
 	gvr, _, err := resolve(v.mapper, apiVersion, kind)
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (v *view) store(apiVersion, kind string) (cache.Store, error) {
 		return store, nil
 	}
 	resource := v.dynamic.Resource(gvr)
-	store, err = v.follow(&cache.ListWatch{
+	store, err = v.follow(ctx, &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			return resource.List(ctx, o)
 		},
@@ -127,8 +127,8 @@ func (v *view) store(apiVersion, kind string) (cache.Store, error) {
 }
 
 // object returns one object of any kind, or nil.
-func (v *view) object(t *Target) (map[string]any, error) {
-	store, err := v.store(t.APIVersion, t.Kind)
+func (v *view) object(ctx context.Context, t *Target) (map[string]any, error) {
+	store, err := v.store(ctx, t.APIVersion, t.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -141,8 +141,8 @@ func (v *view) object(t *Target) (map[string]any, error) {
 }
 
 // list returns the objects that a target names, for CEL.
-func (v *view) list(t *ListTarget) ([]any, error) {
-	store, err := v.store(t.APIVersion, t.Kind)
+func (v *view) list(ctx context.Context, t *ListTarget) ([]any, error) {
+	store, err := v.store(ctx, t.APIVersion, t.Kind)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ import (
 // 4 s.
 func impatient(load APILoad) Options {
 	return Options{
-		APILoad:               load,
+		APILoad: load,
 		Agent: func(c *agent.Config) {
 			c.NodeLeaseDuration = 4 * time.Second
 			c.NodeStatusUpdateFrequency = time.Second

@@ -7,7 +7,10 @@ package admit
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -36,10 +39,22 @@ func Pod(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
 		return &pod.Rejection{Reason: "PodOSNotSupported",
 			Message: "Failed to admit pod as the OS field doesn't match node OS"}
 	}
+	if sc := p.Spec.SecurityContext; sc != nil && sc.SupplementalGroupsPolicy != nil &&
+		*sc.SupplementalGroupsPolicy == v1.SupplementalGroupsPolicyStrict && !strictGroups(node) {
+		return &pod.Rejection{Reason: "SupplementalGroupsPolicyNotSupported",
+			Message: "SupplementalGroupsPolicy=Strict is not supported in this node"}
+	}
 	if r := resources(node, active, p); r != nil {
 		return r
 	}
 	return predicates(node, active, p)
+}
+
+// strictGroups reports whether the node's runtime can keep a pod to the groups
+// of its spec.
+func strictGroups(node *v1.Node) bool {
+	f := node.Status.Features
+	return f != nil && f.SupplementalGroupsPolicy != nil && *f.SupplementalGroupsPolicy
 }
 
 // resources compares what is asked for with what is left: pods first, then the
@@ -60,7 +75,7 @@ func resources(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
 	}
 	for _, name := range ordered(wants) {
 		capacity, known := allocatable[name]
-		if !known && name != v1.ResourceCPU && name != v1.ResourceMemory && name != v1.ResourceEphemeralStorage {
+		if !known && isExtended(name) {
 			// An extended resource that this node does not know is the
 			// cluster's business.
 			continue
@@ -78,17 +93,30 @@ func outOf(name v1.ResourceName, reason string, requested, used, capacity int64)
 		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity)}
 }
 
-// ordered are the names in the order in which they are looked at.
+// ordered are the names that are looked at, in their order.
 func ordered(list v1.ResourceList) []v1.ResourceName {
 	names := []v1.ResourceName{v1.ResourceCPU, v1.ResourceMemory, v1.ResourceEphemeralStorage}
-	for _, name := range sortedNames(list) {
-		switch name {
-		case v1.ResourceCPU, v1.ResourceMemory, v1.ResourceEphemeralStorage:
-		default:
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		if isExtended(name) || isScalar(name) {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// isExtended reports whether a resource is one that Kubernetes itself knows
+// nothing about: example.com/gpu.
+func isExtended(name v1.ResourceName) bool {
+	return strings.Contains(string(name), "/") && !strings.Contains(string(name), v1.ResourceDefaultNamespacePrefix) &&
+		!strings.HasPrefix(string(name), v1.DefaultResourceRequestsPrefix)
+}
+
+// isScalar reports whether a resource of Kubernetes' own, other than the usual
+// ones, is counted on nodes.
+func isScalar(name v1.ResourceName) bool {
+	return strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) ||
+		strings.HasPrefix(string(name), v1.ResourceAttachableVolumesPrefix) ||
+		strings.Contains(string(name), v1.ResourceDefaultNamespacePrefix)
 }
 
 // amount is a quantity in the unit that it is compared in: CPU in thousandths.
@@ -114,8 +142,10 @@ func predicates(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
 	if isStatic(p) {
 		return nil
 	}
+	// The operators that compare numbers (Gt, Lt) are behind a feature gate that
+	// is off by default.
 	_, untolerated := corev1.FindMatchingUntoleratedTaint(klog.Logger{}, node.Spec.Taints, p.Spec.Tolerations,
-		func(t *v1.Taint) bool { return t.Effect == v1.TaintEffectNoExecute }, true)
+		func(t *v1.Taint) bool { return t.Effect == v1.TaintEffectNoExecute }, false)
 	if untolerated {
 		return failed("TaintToleration", "node(s) had taints that the pod didn't tolerate")
 	}

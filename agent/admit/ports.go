@@ -1,10 +1,11 @@
 package admit
 
 import (
-	"maps"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/pod"
 )
 
 // hostPort is a port of the node that a container asks for.
@@ -17,10 +18,15 @@ type hostPort struct {
 // anyIP is what an empty host IP means.
 const anyIP = "0.0.0.0"
 
+// hostPorts are the ports that the pod holds as long as it runs: not those of
+// init containers that end before it does.
 func hostPorts(p *v1.Pod) []hostPort {
 	var ports []hostPort
-	for _, list := range [][]v1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+	for l, list := range [][]v1.Container{p.Spec.InitContainers, p.Spec.Containers} {
 		for i := range list {
+			if l == 0 && !pod.IsSidecar(&list[i]) {
+				continue
+			}
 			for _, port := range list[i].Ports {
 				if port.HostPort <= 0 {
 					continue
@@ -58,5 +64,3 @@ func portTaken(active []*v1.Pod, p *v1.Pod) bool {
 func (h hostPort) conflicts(o hostPort) bool {
 	return h.port == o.port && h.protocol == o.protocol && (h.ip == o.ip || h.ip == anyIP || o.ip == anyIP)
 }
-
-func sortedNames(list v1.ResourceList) []v1.ResourceName { return slices.Sorted(maps.Keys(list)) }

@@ -58,7 +58,7 @@ func connected(ctx context.Context, conn *grpc.ClientConn) bool {
 		case connectivity.Ready:
 			return true
 		case connectivity.Idle:
-			_ = 0
+			conn.Connect()
 			fallthrough
 		default:
 			if !conn.WaitForStateChange(ctx, s) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"nodelet/scenarios"
 	"nodelet/simcluster"
 )
 
@@ -74,13 +75,13 @@ func up(ctx context.Context, f *upFlags, stdout, stderr io.Writer) (err error) {
 		return exit(exitInput, err)
 	}
 	defer os.Remove(f.kubeconfig)
-	if err := cluster.AddNodes(ctx, simcluster.NodeGroup{Name: "node", Count: f.nodes}); err != nil {
+	if err := addNodes(ctx, cluster, f.nodes); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
-		return clusterError(err)
+		return exit(exitCluster, err)
 	}
-	fmt.Fprintf(stdout, "The cluster is up after %.1fs: %d nodes, API server at %s\n\n  kubectl --kubeconfig %s get nodes,pods -A\n\nCtrl-C ends it.\n",
+	fmt.Fprintf(stdout, "The cluster is up after %.1fs: %d nodes Ready, API server at %s\n\n  kubectl --kubeconfig %s get nodes,pods -A\n\nCtrl-C ends it.\n",
 		time.Since(began).Seconds(), f.nodes, cluster.URL(), f.kubeconfig)
 	select {
 	case <-ctx.Done():
@@ -89,4 +90,20 @@ func up(ctx context.Context, f *upFlags, stdout, stderr io.Writer) (err error) {
 	case <-cluster.Done():
 		return exit(exitCluster, fmt.Errorf("the cluster failed: %w", cluster.Err()))
 	}
+}
+
+// addNodes adds nodes and waits until they are Ready.
+func addNodes(ctx context.Context, cluster *simcluster.Cluster, nodes int) error {
+	if nodes == 0 {
+		return nil
+	}
+	s := &scenarios.Scenario{Name: "up", Nodes: []scenarios.NodeGroup{{Name: "node", Count: nodes}}}
+	s.Timeout.Duration = 10 * time.Minute
+	ctx, cancel := bound(ctx, cluster)
+	defer cancel()
+	result, err := scenarios.Play(ctx, s, stage{cluster}, nil)
+	if err != nil {
+		return err
+	}
+	return result.Err()
 }

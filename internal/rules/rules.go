@@ -3,6 +3,7 @@ package rules
 import (
 	"fmt"
 	"go/ast"
+	"slices"
 	"strings"
 )
 
@@ -63,15 +64,15 @@ func importFault(f *File, imported string) string {
 		}
 	}
 	target, isOwn := own(imported)
-	if !isOwn || !below(f.Package, "agent") {
+	if !isOwn || !below(f.Package, "agent") && !below(f.Package, "cmd/agent") {
 		return ""
 	}
-	if !below(target, "agent") {
-		for _, simulation := range []string{"fakeruntime", "simcluster", "scenarios", "cmd"} {
-			if below(target, simulation) {
-				return "nothing under agent, tests included, knows the simulation"
-			}
+	for _, simulation := range []string{"fakeruntime", "simcluster", "scenarios", "cmd/sim"} {
+		if below(target, simulation) {
+			return "nothing of the agent, tests included, knows the simulation"
 		}
+	}
+	if !below(f.Package, "agent") || !below(target, "agent") {
 		return ""
 	}
 	return layerFault(f.Package, target)
@@ -101,33 +102,31 @@ func layerFault(from, to string) string {
 // pure are the packages that decide and do nothing else.
 var pure = []string{"agent/pod", "agent/plan", "agent/podstatus", "agent/admit"}
 
-// impure are the imports and calls that a pure package must not have.
+// impure are the imports and names that a pure package must not have.
 var (
-	impureImports = []string{"os", "net", "net/http", "io/ioutil", "log", "log/slog", "context", "sync"}
-	impureCalls   = map[string]bool{"time.Now": true, "time.Sleep": true, "time.After": true, "time.Since": true,
-		"time.Until": true, "time.NewTimer": true, "time.AfterFunc": true, "time.NewTicker": true, "time.Tick": true}
+	impureImports = []string{"os", "net", "io/ioutil", "log", "context", "sync", "syscall"}
+	impureNames   = []string{"time.Now", "time.Sleep", "time.After", "time.Since", "time.Until", "time.NewTimer",
+		"time.AfterFunc", "time.NewTicker", "time.Tick"}
 )
 
 // Pure checks that pure packages read no clock, do no I/O and start nothing.
 func Pure(files []*File) []string {
 	var faults []string
 	for _, f := range files {
-		if f.Test || !contains(pure, f.Package) {
+		if f.Test || !slices.Contains(pure, f.Package) {
 			continue
 		}
 		for _, imported := range f.Imports() {
-			if contains(impureImports, imported) {
+			if slices.ContainsFunc(impureImports, func(dir string) bool { return below(imported, dir) }) {
 				faults = append(faults, fmt.Sprintf("%s imports %s: a pure package takes what it needs as arguments", f.Name, imported))
 			}
 		}
 		ast.Inspect(f.AST, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.GoStmt:
+			if _, ok := n.(*ast.GoStmt); ok {
 				faults = append(faults, f.at(n.Pos())+": a pure package starts no goroutine; return an action")
-			case *ast.CallExpr:
-				if name := calledName(n); impureCalls[name] {
-					faults = append(faults, fmt.Sprintf("%s: %s in a pure package; take the time as an argument", f.at(n.Pos()), name))
-				}
+			}
+			if name := f.Qualified(n); slices.Contains(impureNames, name) {
+				faults = append(faults, fmt.Sprintf("%s: %s in a pure package; take the time as an argument", f.at(n.Pos()), name))
 			}
 			return true
 		})
@@ -143,15 +142,11 @@ func Injected(files []*File) []string {
 			continue
 		}
 		ast.Inspect(f.AST, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok {
-				return true
-			}
-			name := calledName(call)
+			name := f.Qualified(n)
 			switch {
-			case name == "os.Getenv" || name == "os.LookupEnv" || name == "os.Environ":
+			case slices.Contains([]string{"os.Getenv", "os.LookupEnv", "os.Environ", "os.ExpandEnv"}, name):
 				faults = append(faults, fmt.Sprintf("%s: %s; settings come through Config", f.at(n.Pos()), name))
-			case strings.HasPrefix(name, "rand.") && !strings.HasPrefix(name, "rand.New"):
+			case isGlobalRandom(name):
 				faults = append(faults, fmt.Sprintf("%s: %s; randomness comes from Deps.Rand, so that runs repeat", f.at(n.Pos()), name))
 			}
 			return true
@@ -160,24 +155,16 @@ func Injected(files []*File) []string {
 	return faults
 }
 
-// calledName is "package.Function" of a call of that shape, else "".
-func calledName(call *ast.CallExpr) string {
-	selector, ok := call.Fun.(*ast.SelectorExpr)
-	if !ok {
-		return ""
-	}
-	x, ok := selector.X.(*ast.Ident)
-	if !ok {
-		return ""
-	}
-	return x.Name + "." + selector.Sel.Name
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
+// isGlobalRandom reports whether name is a function of a package for random
+// numbers that draws from the package's own source: all but the constructors
+// and the types.
+func isGlobalRandom(name string) bool {
+	for _, prefix := range []string{"math/rand.", "math/rand/v2."} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			return !strings.HasPrefix(rest, "New") &&
+				!slices.Contains([]string{"Rand", "Source", "Source64", "PCG", "ChaCha8", "Zipf"}, rest)
 		}
 	}
-	return false
+	// The helper of apimachinery that spreads delays.
+	return strings.HasPrefix(name, "k8s.io/apimachinery/pkg/util/wait.Jitter")
 }

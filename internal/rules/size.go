@@ -11,6 +11,8 @@ const (
 	maxFileLines     = 500
 	maxFunctionLines = 70
 	maxMethods       = 5
+	// maxParameters are a constructor's, besides Config and Deps.
+	maxParameters = 4
 )
 
 // Size checks the length of files and functions; tests may be longer.
@@ -66,6 +68,39 @@ func Interfaces(files []*File) []string {
 		})
 	}
 	return faults
+}
+
+// Constructors checks that what makes something asks for little.
+func Constructors(files []*File) []string {
+	var faults []string
+	for _, f := range files {
+		for _, decl := range f.AST.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Test || fn.Recv != nil || !strings.HasPrefix(fn.Name.Name, "New") {
+				continue
+			}
+			parameters := 0
+			for _, field := range fn.Type.Params.List {
+				if !isBundle(field.Type) {
+					parameters += max(1, len(field.Names))
+				}
+			}
+			if parameters > maxParameters {
+				faults = append(faults, fmt.Sprintf("%s: %s has %d parameters besides Config and Deps, more than %d: put them there",
+					f.at(fn.Pos()), fn.Name.Name, parameters, maxParameters))
+			}
+		}
+	}
+	return faults
+}
+
+// isBundle reports whether a parameter's type is a Config or a Deps.
+func isBundle(t ast.Expr) bool {
+	if s, ok := t.(*ast.SelectorExpr); ok {
+		t = s.Sel
+	}
+	name, ok := t.(*ast.Ident)
+	return ok && (name.Name == "Config" || name.Name == "Deps")
 }
 
 // Documented checks that every package says what it is for.

@@ -43,6 +43,39 @@ func (f *File) Imports() []string {
 	return paths
 }
 
+// Qualified is "import/path.Name" of an expression that takes a name from an
+// imported package, however that was renamed; else "".
+func (f *File) Qualified(n ast.Node) string {
+	selector, ok := n.(*ast.SelectorExpr)
+	if !ok {
+		return ""
+	}
+	x, ok := selector.X.(*ast.Ident)
+	if !ok {
+		return ""
+	}
+	for _, s := range f.AST.Imports {
+		p, err := strconv.Unquote(s.Path.Value)
+		if err == nil && localName(s, p) == x.Name {
+			return p + "." + selector.Sel.Name
+		}
+	}
+	return ""
+}
+
+// localName is what a file calls an imported package. A last element such as v2
+// is a version, not a name.
+func localName(s *ast.ImportSpec, importPath string) string {
+	if s.Name != nil {
+		return s.Name.Name
+	}
+	name := path.Base(importPath)
+	if strings.HasPrefix(name, "v") && strings.Trim(name[1:], "0123456789") == "" {
+		name = path.Base(path.Dir(importPath))
+	}
+	return name
+}
+
 // at is a place in the file, for messages.
 func (f *File) at(pos token.Pos) string {
 	return fmt.Sprintf("%s:%d", f.Name, f.Fset.Position(pos).Line)

@@ -2,12 +2,17 @@
 package plan
 
 import (
+	"net/http"
 	"os"
-	"time"
+	clock "time"
 
 	"nodelet/agent/worker"
 )
 
-var now = time.Now()
+var (
+	// A renamed import and a function that is not called are found as well.
+	now   = clock.Now
+	sleep = clock.Sleep
+)
 
 func start() { go start() }

@@ -10,8 +10,12 @@ import (
 	"nodelet/agent/probe"
 )
 
-var _ = rand.IntN(3)
-var _ = os.Getenv("HOME")
+var (
+	_ = rand.IntN(3)
+	_ = os.Getenv("HOME")
+	_ = rand.New(rand.NewPCG(1, 2))
+	_ *rand.Rand
+)
 
 type Wide interface {
 	A()
@@ -21,3 +25,9 @@ type Wide interface {
 	E()
 	F()
 }
+
+// NewMany asks for too much, besides what constructors are given anyway.
+func NewMany(a, b int, c probe.Config, d, e, f int) {}
+
+// NewFew does not.
+func NewFew(a, b int, c probe.Config, d, e int, f probe.Deps) {}

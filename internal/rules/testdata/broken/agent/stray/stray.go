@@ -1,0 +1,3 @@
+package stray
+
+import "nodelet/agent/pod"

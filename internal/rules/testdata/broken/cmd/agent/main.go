@@ -1,0 +1,7 @@
+// Command agent knows the simulation.
+package main
+
+import (
+	"nodelet/agent"
+	"nodelet/simcluster"
+)
