@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -123,10 +124,13 @@ func Decode(file string, data []byte) ([]*Scenario, error) {
 
 // decodeDocument reads one scenario and returns all that is wrong with it.
 func decodeDocument(file string, root *yaml.Node) (*Scenario, Faults) {
+	if n := cyclic(root, map[*yaml.Node]bool{}); n != nil {
+		return nil, Faults{{File: file, Line: n.Line, Message: fmt.Sprintf("the anchor %s contains itself", n.Anchor)}}
+	}
 	checked := &strict{file: file, lines: map[string]int{}}
 	checked.check(root, reflect.TypeFor[Scenario](), "")
 	s := &Scenario{File: file, lines: checked.lines}
-	if root.Kind != yaml.MappingNode {
+	if root.Kind != yaml.MappingNode || checked.twice {
 		return s, checked.faults
 	}
 	if err := root.Decode(s); err != nil && len(checked.faults) == 0 {

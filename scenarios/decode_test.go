@@ -91,7 +91,7 @@ nodes:
   cpu: -1
   exits: {code: x}
 ` + oneStep, []string{
-			`s.yaml:5: behaviors[0].pods.selector: "a in b": must be a label selector such as app=web: unable to parse requirement: found 'b', expected: '('`,
+			`s.yaml:5: behaviors[0].pods.selector: "a in b": must be a label selector such as app=web: unable to parse requirement: found 'b' expected: '('`,
 			`s.yaml:5: behaviors[0].pods.name: "[": must be a name, with * and ? for what may vary`,
 			`s.yaml:5: behaviors[0].pods.node: "x[": must be a name, with * and ? for what may vary`,
 			`s.yaml:6: behaviors[0].pull: "3s-1s": must be a duration such as 2s, or two such as 1s-3s`,
@@ -182,7 +182,7 @@ steps:
 `, []string{
 			"s.yaml:6: steps[0].expect.cel: is not CEL: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER} (at character 15)",
 			"s.yaml:8: steps[1].expect.cel: gives a value of type int: must give true or false",
-			"s.yaml:10: steps[2].expect.cel: is not CEL: undeclared reference to 'podz' (in container '') (at character 1); found no matching overload for '_+_' applied to '(int, string)' (at character 28)",
+			"s.yaml:10: steps[2].expect.cel: is not CEL: undeclared reference to 'podz' (in container '') (at character 1); found no matching overload for '_+_' applied to '(int, string)' (at character 23)",
 			"s.yaml:12: steps[3].expect.object.cel: is not CEL: undeclared reference to 'pods' (in container '') (at character 1)",
 			"s.yaml:15: steps[4].expect.with.jobs.kind: must be given, such as Job",
 			`s.yaml:15: steps[4].expect.with.jobs.selector: "==": must be a label selector such as app=web: found '==', expected: !, identifier, or 'end of string'`,
@@ -203,6 +203,9 @@ steps:
 		}},
 		{"the second document", head + oneStep + "---\n" + head + "steps: []\n", []string{
 			"s.yaml:10: steps: must have at least one step",
+		}},
+		{"an anchor within itself", head + "steps: &a\n- apply: {objects: [{x: *a}]}\n", []string{
+			"s.yaml:4: the anchor a contains itself",
 		}},
 		{"merged fields are looked at too", head + "nodes:\n- &a {name: a, count: 1, x: 1}\n- {<<: *a, name: b}\n" + oneStep, []string{
 			"s.yaml:5: nodes[0].x: unknown field; known are capacity, count, labels, name, taints",

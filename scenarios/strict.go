@@ -18,7 +18,15 @@ type strict struct {
 	file   string
 	lines  map[string]int
 	faults Faults
+	// twice says that some mapping has a field twice: the decoder leaves out
+	// all of it.
+	twice bool
+	// mappings is how many were looked at, those that aliases repeat too.
+	mappings int
 }
+
+// maxMappings bounds the work that aliases of aliases can make.
+const maxMappings = 1_000_000
 
 var unmarshaler = reflect.TypeFor[yaml.Unmarshaler]()
 
@@ -83,6 +91,9 @@ func (s *strict) eachField(n *yaml.Node, path string, do func(key, value *yaml.N
 		s.fault(n, path, "must be a mapping, not %s", describe(n))
 		return
 	}
+	if s.mappings++; s.mappings > maxMappings {
+		return
+	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
@@ -96,6 +107,7 @@ func (s *strict) eachField(n *yaml.Node, path string, do func(key, value *yaml.N
 		}
 		if line, twice := seen[key.Value]; twice {
 			s.fault(key, at, "is given twice, first in line %d", line)
+			s.twice = true
 			continue
 		}
 		seen[key.Value] = key.Line
@@ -119,6 +131,29 @@ func (s *strict) eachMerged(n *yaml.Node, path string, do func(key, value *yaml.
 		}
 		s.eachField(c, path, do)
 	}
+}
+
+// cyclic returns a node that contains itself by way of an alias, or nil. seen is
+// false for the nodes around n, true for those that were found to be fine.
+func cyclic(n *yaml.Node, seen map[*yaml.Node]bool) *yaml.Node {
+	if fine, met := seen[n]; met {
+		if fine {
+			return nil
+		}
+		return n
+	}
+	seen[n] = false
+	inside := n.Content
+	if n.Kind == yaml.AliasNode {
+		inside = []*yaml.Node{n.Alias}
+	}
+	for _, c := range inside {
+		if found := cyclic(c, seen); found != nil {
+			return found
+		}
+	}
+	seen[n] = true
+	return nil
 }
 
 // checkDecoding decodes a value for the sake of the error.

@@ -221,6 +221,7 @@ func (c *Cluster) fail(err error) {
 		return
 	}
 	c.err = err
+	c.log.Error("The cluster has failed", "err", err)
 	close(c.done)
 }
 

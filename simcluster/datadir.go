@@ -18,8 +18,12 @@ type dataDir struct {
 
 const (
 	sharedMemory = "/dev/shm"
-	tmpfsMagic   = 0x01021994
-	accessWrite  = 2
+	// temporaryPrefix begins the names of temporary directories; the process's
+	// ID follows, for whoever finds one that a killed process has left.
+	temporaryPrefix = "nodelet-sim-"
+
+	tmpfsMagic  = 0x01021994
+	accessWrite = 2
 	// maxSocketPath is how long the path of a unix socket may be, less what
 	// goes behind the data directory.
 	maxSocketPath = 107 - len("/etcd.sock")
@@ -49,7 +53,7 @@ func (d *dataDir) open() (err error) {
 			parent = sharedMemory
 		}
 		d.path = parent
-		path, err := os.MkdirTemp(parent, "nodelet-sim-")
+		path, err := os.MkdirTemp(parent, fmt.Sprintf("%s%d-", temporaryPrefix, os.Getpid()))
 		if err != nil {
 			return cause(err)
 		}

@@ -18,7 +18,8 @@
 //	parts.go              starting, supervising and stopping the parts
 //	upstream.go           what upstream keeps process-wide: logging, names
 //	kubeconfig.go         the file that people give to kubectl
-//	nodes.go, faults.go   agents: starting them, killing them, bringing them back
+//	nodes.go, machine.go  the simulated machines and the agents on them
+//	faults.go             killing nodes and bringing them back
 //	link.go               a node's connection to the API server, which can be cut
 //	hub.go                one set of watches for all agents (API load "shared")
 //

@@ -74,7 +74,7 @@ func temporaryDirs(t *testing.T) map[string]bool {
 	t.Helper()
 	dirs := map[string]bool{}
 	for _, parent := range []string{sharedMemory, os.TempDir()} {
-		found, err := filepath.Glob(filepath.Join(parent, "nodelet-sim-*"))
+		found, err := filepath.Glob(filepath.Join(parent, fmt.Sprintf("%s%d-*", temporaryPrefix, os.Getpid())))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,7 +11,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/netip"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -20,7 +19,6 @@ import (
 
 	"nodelet/agent"
 	"nodelet/agent/kubeapi"
-	"nodelet/agent/node"
 	"nodelet/fakeruntime"
 )
 
@@ -83,7 +81,11 @@ type simNode struct {
 	fault Fault
 	// stop ends the agent and waits for it; nil while none runs. Guarded by mu.
 	stop func()
+	// ended: the cluster is stopped, no agent is started any more. Guarded by mu.
+	ended bool
 }
+
+var errStopped = errors.New("the cluster is stopped")
 
 func newFleet(c *Cluster) *fleet {
 	return &fleet{cluster: c, nodes: map[string]*simNode{}, counts: map[string]int{}, script: c.options.Script}
@@ -122,16 +124,24 @@ func (f *fleet) add(g *NodeGroup) (*simNode, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.stopped {
-		return nil, errors.New("the cluster is stopped")
+		return nil, errStopped
 	}
 	index := len(f.nodes)
 	name := fmt.Sprintf("%s-%04d", g.Name, f.counts[g.Name])
-	capacity := g.capacity()
-	pods := capacity.Pods().Value()
-	podCIDR, err := f.podCIDR(pods)
+	if f.nodes[name] != nil {
+		return nil, fmt.Errorf("there is a node %s already", name)
+	}
+	n, err := f.newNode(name, index, g)
 	if err != nil {
 		return nil, err
 	}
+	f.nodes[name] = n
+	f.counts[g.Name]++
+	return n, nil
+}
+
+// newNode makes the index-th machine, with the fleet's lock held.
+func (f *fleet) newNode(name string, index int, g *NodeGroup) (*simNode, error) {
 	client, err := f.cluster.proxy.config(nodeUser(name), fmt.Sprintf("nodes-%d", index/nodesPerTransport))
 	if err != nil {
 		return nil, err
@@ -142,30 +152,42 @@ func (f *fleet) add(g *NodeGroup) (*simNode, error) {
 	if err != nil {
 		return nil, err
 	}
-	address := addressAt(nodeNetwork, uint32(firstNodeAddress+index))
-	n.machine = newMachine(name, address, capacity)
-	random := f.rand(name)
-	n.runtime = fakeruntime.New(fakeruntime.Options{Rand: random, Script: f.script, PodCIDR: podCIDR, HostIP: address})
-	n.config = agent.DefaultConfig()
-	n.config.NodeName = name
-	n.config.Labels = maps.Clone(g.Labels)
-	n.config.RegisterWithTaints = slices.Clone(g.Taints)
-	n.config.MaxPods = int(pods)
-	if change := f.cluster.options.Agent; change != nil {
-		change(&n.config)
+	capacity := g.capacity()
+	podCIDR, err := f.podCIDR(capacity.Pods().Value())
+	if err != nil {
+		return nil, err
 	}
+	address := addressAt(nodeNetwork, uint32(firstNodeAddress+index))
+	random := f.rand(name)
+	n.machine = newMachine(name, address, capacity)
+	n.runtime = fakeruntime.New(fakeruntime.Options{Rand: random, Script: f.script, PodCIDR: podCIDR, HostIP: address})
+	n.config = f.agentConfig(name, g)
 	n.deps = agent.Deps{Runtime: n.runtime, Prober: n.runtime, Machine: n.machine, API: api,
 		Rand: random, Logger: f.agentLog()}
 	if f.hub != nil {
 		n.deps.Watches = &linkedWatches{f.hub, n.link}
 	}
-	f.nodes[name] = n
-	f.counts[g.Name]++
-	return n, nil
+	return n, n.config.Validate()
+}
+
+func (f *fleet) agentConfig(name string, g *NodeGroup) agent.Config {
+	config := agent.DefaultConfig()
+	config.NodeName = name
+	config.Labels = maps.Clone(g.Labels)
+	config.RegisterWithTaints = slices.Clone(g.Taints)
+	pods := g.capacity()[v1.ResourcePods]
+	config.MaxPods = int(pods.Value())
+	if change := f.cluster.options.Agent; change != nil {
+		change(&config)
+	}
+	return config
 }
 
 // startAgent starts an agent on the node, with the node's lock held.
 func (f *fleet) startAgent(n *simNode) error {
+	if n.ended {
+		return errStopped
+	}
 	a, err := agent.New(n.config, n.deps)
 	if err != nil {
 		return err
@@ -198,6 +220,7 @@ func (f *fleet) stop() {
 		stopping.Go(func() {
 			n.mu.Lock()
 			defer n.mu.Unlock()
+			n.ended = true
 			n.stopAgent()
 		})
 	}
@@ -299,55 +322,4 @@ func (g *NodeGroup) capacity() v1.ResourceList {
 	}
 	maps.Copy(all, g.Capacity)
 	return all
-}
-
-// machine is a node.Machine of given capacity. A restart of it shows in its boot
-// ID.
-type machine struct {
-	facts node.Facts
-
-	mu    sync.Mutex
-	boots uint64
-}
-
-func newMachine(name string, address netip.Addr, capacity v1.ResourceList) *machine {
-	return &machine{facts: node.Facts{
-		Capacity: capacity,
-		Addresses: []v1.NodeAddress{
-			{Type: v1.NodeInternalIP, Address: address.String()},
-			{Type: v1.NodeHostName, Address: name},
-		},
-		Info: v1.NodeSystemInfo{
-			MachineID:       machineID(name, 0),
-			SystemUUID:      machineID(name, 1),
-			KernelVersion:   "6.12.0-simulated",
-			OSImage:         "Nodelet simulated machine",
-			OperatingSystem: "linux",
-			Architecture:    runtime.GOARCH,
-		},
-	}}
-}
-
-// Facts implements node.Machine.
-func (m *machine) Facts(context.Context) (node.Facts, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	facts := m.facts
-	facts.Info.BootID = machineID(facts.Info.MachineID, 2+m.boots)
-	return facts, nil
-}
-
-// reboot gives the machine a new boot ID.
-func (m *machine) reboot() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.boots++
-}
-
-// machineID makes the number-th UUID of a machine.
-func machineID(name string, number uint64) string {
-	h := fnv.New128a()
-	fmt.Fprintf(h, "%s/%d", name, number)
-	s := h.Sum(nil)
-	return fmt.Sprintf("%x-%x-%x-%x-%x", s[:4], s[4:6], s[6:8], s[8:10], s[10:])
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,6 +24,7 @@ import (
 type benchFlags struct {
 	nodes, pods int
 	apiLoad     string
+	cpuProfile  string
 	idle        time.Duration
 	json        bool
 	verbose     bool
@@ -41,6 +43,7 @@ func benchCommand(stdout, stderr io.Writer) *cobra.Command {
 	flags.IntVar(&f.pods, "pods", 5000, "how many pods, in Deployments of 500")
 	flags.StringVar(&f.apiLoad, "api-load", "faithful", "faithful: each node has its own watches; shared: all are fed from one set")
 	flags.DurationVar(&f.idle, "idle", 30*time.Second, "how long to measure the idle cluster")
+	flags.StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile, for go tool pprof, to this file")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "write the cluster's log to standard error")
 	return cmd
@@ -119,6 +122,17 @@ func bench(ctx context.Context, f *benchFlags, stdout, stderr io.Writer) error {
 	s, err := benchScenario(f)
 	if err != nil {
 		return exit(exitInput, err)
+	}
+	if f.cpuProfile != "" {
+		file, err := os.Create(f.cpuProfile)
+		if err != nil {
+			return exit(exitInput, fmt.Errorf("--cpuprofile: %w", err))
+		}
+		defer file.Close()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return fmt.Errorf("starting the CPU profile: %w", err)
+		}
+		defer pprof.StopCPUProfile()
 	}
 	began := time.Now()
 	display := newDisplay(stderr, "bench")
