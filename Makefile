@@ -29,8 +29,11 @@ sim:
 	@test -x bin/sim || echo "building bin/sim; the first time compiles Kubernetes and takes some minutes"
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
 
+# kubectl has a module of its own, for it needs more modules than the project.
 bin/kubectl:
-	$(BUILD) -ldflags '-s -w' -o bin/kubectl k8s.io/kubernetes/cmd/kubectl
+	cd hack/kubectl && version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes) && \
+		$(BUILD) -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" \
+			-o ../../bin/kubectl k8s.io/kubernetes/cmd/kubectl
 
 .PHONY: kubectl
 kubectl: ## build a stock kubectl into bin/ unless there is one on the PATH

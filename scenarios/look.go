@@ -242,7 +242,9 @@ func (r *Runner) lookCEL(ctx context.Context, e *Expect) (outcome, error) {
 }
 
 // String says what is expected, in a line.
-func (e *Expect) String() string {
+func (e *Expect) String() string { return strings.Join(strings.Fields(e.text()), " ") }
+
+func (e *Expect) text() string {
 	switch {
 	case e.Pods != nil:
 		p := e.Pods

@@ -40,11 +40,18 @@ func (r *Runner) steps() []action {
 	return all
 }
 
+// maxTitle bounds the titles of steps that have no name, in letters.
+const maxTitle = 72
+
 // title is a step's name, or what it does.
 func (s *Step) title() string {
 	if s.Name != "" {
 		return s.Name
 	}
+	return cut(s.summary(), maxTitle)
+}
+
+func (s *Step) summary() string {
 	switch {
 	case s.Apply != nil:
 		return "apply " + strings.Join(s.Apply.Files, ", ") + objectNames(s.Apply.Objects)

@@ -2,6 +2,7 @@ package simcluster
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -85,16 +87,37 @@ func TestKubectl(t *testing.T) {
 // anybody else they must not be.
 func TestHeadersNeedTheFrontProxy(t *testing.T) {
 	c := startCluster(t, Options{DisableScheduler: true, DisableControllerManager: true})
-	transport, err := c.network.newTransport(nil, c.certs.ca.cert, apiServerHost)
+	admin, err := tls.X509KeyPair(c.certs.admin.cert, c.certs.admin.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer transport.CloseIdleConnections()
-	config := c.RESTConfig()
-	config.Transport = &asUser{next: transport, user: adminUser}
-	_, err = kubernetes.NewForConfigOrDie(config).CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
-	if !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {
-		t.Errorf("listing namespaces without the front proxy's certificate: %v, want it to be refused", err)
+	whoami := func(cert *tls.Certificate) string {
+		transport, err := c.network.newTransport(cert, c.certs.ca.cert, apiServerHost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer transport.CloseIdleConnections()
+		config := c.RESTConfig()
+		config.Transport = &asUser{next: transport, user: user{"mallory", []string{"system:masters"}}}
+		review, err := kubernetes.NewForConfigOrDie(config).AuthenticationV1().SelfSubjectReviews().
+			Create(t.Context(), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+		if err != nil {
+			return string(apierrors.ReasonForError(err))
+		}
+		return review.Status.UserInfo.Username
+	}
+	for _, tc := range []struct {
+		name string
+		cert *tls.Certificate
+		want string
+	}{
+		{"no certificate", nil, "Forbidden"},
+		{"a person's certificate", &admin, "kubernetes-admin"},
+		{"the front proxy's certificate", &c.proxy.cert, "mallory"},
+	} {
+		if got := whoami(tc.cert); got != tc.want {
+			t.Errorf("%s: the API server takes it for %s, want %s", tc.name, got, tc.want)
+		}
 	}
 }
 

@@ -148,7 +148,7 @@ func waitNode(t *testing.T, c *Cluster, name string, want v1.ConditionStatus) {
 	eventually(t, 60*time.Second, func() error {
 		n, err := c.client.CoreV1().Nodes().Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
-			return err
+			return fmt.Errorf("waiting for node %s: %w", name, err)
 		}
 		if got := nodeReady(n); got != want {
 			return fmt.Errorf("node %s: Ready is %s, want %s", name, got, want)

@@ -127,7 +127,7 @@ func (n *network) Close() error {
 	close(n.closed)
 	n.memory.Close()
 	if n.tcp != nil {
-		return nil
+		return n.tcp.Close()
 	}
 	return nil
 }

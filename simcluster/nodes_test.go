@@ -37,7 +37,9 @@ func TestNodesLiveAndDie(t *testing.T) {
 			if err := c.AddNodes(t.Context(), group); err != nil {
 				t.Fatal(err)
 			}
-			waitNodesReady(t, c, 6)
+			for _, name := range c.Nodes() {
+				waitSchedulable(t, c, name)
+			}
 			checkNode(t, c)
 			deploy(t, c, 30)
 			for _, how := range []Fault{FaultNetwork, FaultPower} {
@@ -221,10 +223,27 @@ func loseNode(t *testing.T, c *Cluster, how Fault) {
 	phase("pods run on the node")
 }
 
+// waitSchedulable waits until the controllers have noticed that a node is Ready.
+func waitSchedulable(t *testing.T, c *Cluster, name string) {
+	t.Helper()
+	waitNode(t, c, name, v1.ConditionTrue)
+	eventually(t, 60*time.Second, func() error {
+		n, err := c.client.CoreV1().Nodes().Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if len(n.Spec.Taints) > 0 {
+			return fmt.Errorf("node %s has taints: %v", name, n.Spec.Taints)
+		}
+		return nil
+	})
+}
+
 // spread deletes pods until some are on the node, which the scheduler prefers as
 // the emptiest one.
 func spread(t *testing.T, c *Cluster, node string) {
 	t.Helper()
+	waitSchedulable(t, c, node)
 	if err := c.client.CoreV1().Pods("default").DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
 		t.Fatal(err)
 	}

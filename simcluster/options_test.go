@@ -1,10 +1,15 @@
 package simcluster
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-logr/logr"
 )
 
 func TestValidate(t *testing.T) {
@@ -61,4 +66,20 @@ func TestDataDirIsInMemory(t *testing.T) {
 func TestDataDirPathTooLong(t *testing.T) {
 	_, err := openDataDir(filepath.Join(t.TempDir(), strings.Repeat("x", 100)))
 	wantOptionError(t, err, "Dir", "path too long")
+}
+
+// What upstream calls an error is for debugging.
+func TestUpstreamLogs(t *testing.T) {
+	for _, tc := range []struct {
+		level slog.Level
+		want  int
+	}{{slog.LevelDebug, 2}, {slog.LevelInfo, 0}} {
+		var out bytes.Buffer
+		log := logr.FromSlogHandler(quiet{slog.NewTextHandler(&out, &slog.HandlerOptions{Level: tc.level})})
+		log.Error(errors.New("x"), "a")
+		log.Info("b")
+		if got := strings.Count(out.String(), "level=DEBUG"); got != tc.want || strings.Count(out.String(), "\n") != tc.want {
+			t.Errorf("at level %v: %q, want %d lines of level DEBUG", tc.level, out.String(), tc.want)
+		}
+	}
 }

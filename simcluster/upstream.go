@@ -54,6 +54,10 @@ func (h quiet) Enabled(ctx context.Context, _ slog.Level) bool {
 }
 
 func (h quiet) Handle(ctx context.Context, r slog.Record) error {
+	// logr does not ask whether an error is wanted.
+	if !h.Enabled(ctx, r.Level) {
+		return nil
+	}
 	r.AddAttrs(slog.String("severity", r.Level.String()))
 	r.Level = slog.LevelDebug
 	return h.next.Handle(ctx, r)

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/component-helpers/apimachinery/lease"
 	nodeutil "k8s.io/component-helpers/node/util"
 	"k8s.io/utils/clock"
@@ -69,7 +70,7 @@ func (c *Client) DeletePod(ctx context.Context, namespace, name string, uid type
 
 // CreateNode creates the Node object.
 func (c *Client) CreateNode(ctx context.Context, n *v1.Node) (*v1.Node, error) {
-	created, err := c.core.Nodes().Create(ctx, n, metav1.CreateOptions{})
+	created, err := c.beat.Nodes().Create(ctx, n, metav1.CreateOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("creating node %s: %w", n.Name, err)
 	}
@@ -79,7 +80,7 @@ func (c *Client) CreateNode(ctx context.Context, n *v1.Node) (*v1.Node, error) {
 // GetNode returns the Node object; from the API server's cache, which is cheap
 // and recent enough for a status.
 func (c *Client) GetNode(ctx context.Context, name string) (*v1.Node, error) {
-	n, err := c.core.Nodes().Get(ctx, name, metav1.GetOptions{ResourceVersion: "0"})
+	n, err := c.beat.Nodes().Get(ctx, name, metav1.GetOptions{ResourceVersion: "0"})
 	if err != nil {
 		return nil, fmt.Errorf("getting node %s: %w", name, err)
 	}
@@ -100,7 +101,7 @@ func (c *Client) PatchNode(ctx context.Context, old, next *v1.Node) (*v1.Node, e
 	if err != nil {
 		return nil, fmt.Errorf("comparing node %s: %w", old.Name, err)
 	}
-	n, err := c.core.Nodes().Patch(ctx, old.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	n, err := c.beat.Nodes().Patch(ctx, old.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("patching node %s: %w", old.Name, err)
 	}
@@ -108,12 +109,40 @@ func (c *Client) PatchNode(ctx context.Context, old, next *v1.Node) (*v1.Node, e
 }
 
 // PatchNodeStatus brings a node's status from old to next.
-func (c *Client) PatchNodeStatus(_ context.Context, old, next *v1.Node) (*v1.Node, error) {
-	n, _, err := nodeutil.PatchNodeStatus(c.core, types.NodeName(old.Name), old, next)
+func (c *Client) PatchNodeStatus(ctx context.Context, old, next *v1.Node) (*v1.Node, error) {
+	call := &nodeStatusCall{CoreV1Interface: c.beat, ctx: ctx}
+	n, _, err := nodeutil.PatchNodeStatus(call, types.NodeName(old.Name), old, next)
+	if call.err != nil {
+		err = call.err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("patching the status of node %s: %w", old.Name, err)
 	}
 	return n, nil
+}
+
+// nodeStatusCall is one call of nodeutil.PatchNodeStatus, which gives the call
+// no context, so that it would hold up the agent's end, and hides its error.
+type nodeStatusCall struct {
+	corev1.CoreV1Interface
+	ctx context.Context
+	err error
+}
+
+// Nodes returns a client that makes this call.
+func (c *nodeStatusCall) Nodes() corev1.NodeInterface {
+	return patchedNodes{c.CoreV1Interface.Nodes(), c}
+}
+
+type patchedNodes struct {
+	corev1.NodeInterface
+	call *nodeStatusCall
+}
+
+func (p patchedNodes) PatchStatus(_ context.Context, name string, patch []byte) (*v1.Node, error) {
+	n, err := p.NodeInterface.PatchStatus(p.call.ctx, name, patch)
+	p.call.err = err
+	return n, err
 }
 
 // RunLease keeps the node's lease in the namespace kube-node-lease until ctx

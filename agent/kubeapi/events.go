@@ -27,7 +27,8 @@ func (c *Client) NewRecorder(nodeName string) *Recorder {
 	return &Recorder{
 		broadcaster: b,
 		recorder:    b.NewRecorder(scheme.Scheme, v1.EventSource{Component: "kubelet", Host: nodeName}),
-		// The kubelet refers to a node by its name in place of its UID.
+		// Events may come before the Node exists. Its name in place of its UID is
+		// what kubelets long wrote and what kubectl describe looks for as well.
 		node: &v1.ObjectReference{Kind: "Node", Name: nodeName, UID: types.UID(nodeName)},
 	}
 }

@@ -6,6 +6,7 @@ package kubeapi
 
 import (
 	"fmt"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
@@ -16,20 +17,25 @@ import (
 
 // Options bound the load on the API server.
 type Options struct {
-	// QPS and Burst bound the calls a second, watches and events apart.
+	// QPS and Burst bound the calls a second, events and heartbeats apart; a
+	// QPS of 0 does not bound them.
 	QPS   float32
 	Burst int
-	// EventQPS and EventBurst bound the events a second.
+	// EventQPS and EventBurst bound the events a second likewise.
 	EventQPS   float32
 	EventBurst int
+	// HeartbeatTimeout bounds one call on the Node or its lease: one that hangs
+	// is better tried again before the node counts as lost.
+	HeartbeatTimeout time.Duration
 	// UserAgent is sent with every call.
 	UserAgent string
 }
 
 // DefaultOptions are the kubelet's: 50 calls a second with bursts of 100, and
-// the same for events.
+// the same for events; 10 s for a heartbeat.
 func DefaultOptions() Options {
-	return Options{QPS: 50, Burst: 100, EventQPS: 50, EventBurst: 100, UserAgent: "nodelet-agent"}
+	return Options{QPS: 50, Burst: 100, EventQPS: 50, EventBurst: 100, HeartbeatTimeout: 10 * time.Second,
+		UserAgent: "nodelet-agent"}
 }
 
 // Client talks to one API server under one identity. All methods may be called
@@ -38,6 +44,9 @@ func DefaultOptions() Options {
 type Client struct {
 	core   *corev1.CoreV1Client
 	events *corev1.CoreV1Client
+	// beat is for the Node, leases for its lease: neither waits behind the
+	// calls of a node full of pods.
+	beat   *corev1.CoreV1Client
 	leases leaseOnly
 }
 
@@ -49,25 +58,38 @@ func New(config *rest.Config, o Options) (*Client, error) {
 	c.UserAgent = o.UserAgent
 	c.ContentType = "application/vnd.kubernetes.protobuf"
 	c.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
-	c.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(o.QPS, o.Burst)
 	httpClient, err := rest.HTTPClientFor(c)
 	if err != nil {
 		return nil, fmt.Errorf("making an HTTP client for %s: %w", c.Host, err)
 	}
+	heartbeat := *httpClient
+	heartbeat.Timeout = o.HeartbeatTimeout
+
 	client := &Client{}
+	c.RateLimiter = limiter(o.QPS, o.Burst)
 	if client.core, err = corev1.NewForConfigAndClient(c, httpClient); err != nil {
 		return nil, fmt.Errorf("making a client for %s: %w", c.Host, err)
 	}
-	if client.leases.coordination, err = coordinationv1.NewForConfigAndClient(c, httpClient); err != nil {
-		return nil, fmt.Errorf("making a lease client for %s: %w", c.Host, err)
-	}
-	client.leases.core = client.core
-	events := rest.CopyConfig(c)
-	events.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(o.EventQPS, o.EventBurst)
-	if client.events, err = corev1.NewForConfigAndClient(events, httpClient); err != nil {
+	c.RateLimiter = limiter(o.EventQPS, o.EventBurst)
+	if client.events, err = corev1.NewForConfigAndClient(c, httpClient); err != nil {
 		return nil, fmt.Errorf("making an event client for %s: %w", c.Host, err)
 	}
+	c.RateLimiter = limiter(0, 0)
+	if client.beat, err = corev1.NewForConfigAndClient(c, &heartbeat); err != nil {
+		return nil, fmt.Errorf("making a node client for %s: %w", c.Host, err)
+	}
+	if client.leases.coordination, err = coordinationv1.NewForConfigAndClient(c, &heartbeat); err != nil {
+		return nil, fmt.Errorf("making a lease client for %s: %w", c.Host, err)
+	}
+	client.leases.core = client.beat
 	return client, nil
+}
+
+func limiter(qps float32, burst int) flowcontrol.RateLimiter {
+	if qps <= 0 {
+		return flowcontrol.NewFakeAlwaysRateLimiter()
+	}
+	return flowcontrol.NewTokenBucketRateLimiter(qps, burst)
 }
 
 // leaseOnly is as much of a clientset as the lease library uses: a whole one

@@ -2,6 +2,7 @@ package kubeapi
 
 import (
 	"context"
+	"sync"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -17,7 +18,8 @@ import (
 type PodHandler interface {
 	// PodSet tells of a pod that is new or has changed.
 	PodSet(p *v1.Pod)
-	// PodDeleted gives the last known state of a pod that is gone.
+	// PodDeleted gives the last known state of a pod that is gone. It comes
+	// before PodSet of another pod of the same name.
 	PodDeleted(p *v1.Pod)
 	// PodsSynced tells that every pod there was at the start has been set.
 	PodsSynced()
@@ -49,17 +51,50 @@ func (c *Client) WatchPods(ctx context.Context, nodeName string, h PodHandler) {
 
 // FollowPods follows the pods that lw lists and watches.
 func FollowPods(ctx context.Context, lw cache.ListerWatcher, h PodHandler) {
+	h = &oneAtATime{handler: h}
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: lw,
 		ObjectType:    &v1.Pod{},
 		Transform:     dropManagedFields,
 		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(obj any) { h.PodSet(obj.(*v1.Pod)) },
-			UpdateFunc: func(_, obj any) { h.PodSet(obj.(*v1.Pod)) },
+			AddFunc: func(obj any) { h.PodSet(obj.(*v1.Pod)) },
+			UpdateFunc: func(before, obj any) {
+				old, p := before.(*v1.Pod), obj.(*v1.Pod)
+				if old.UID != p.UID {
+					// Deleted and made again while nobody watched.
+					h.PodDeleted(old)
+				}
+				h.PodSet(p)
+			},
 			DeleteFunc: func(obj any) { h.PodDeleted(last(obj).(*v1.Pod)) },
 		},
 	})
 	follow(ctx, informer, h.PodsSynced)
+}
+
+// oneAtATime keeps PodsSynced, which comes from another goroutine, from running
+// beside the first call after it.
+type oneAtATime struct {
+	mu      sync.Mutex
+	handler PodHandler
+}
+
+func (o *oneAtATime) PodSet(p *v1.Pod) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.handler.PodSet(p)
+}
+
+func (o *oneAtATime) PodDeleted(p *v1.Pod) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.handler.PodDeleted(p)
+}
+
+func (o *oneAtATime) PodsSynced() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.handler.PodsSynced()
 }
 
 // WatchNode follows one Node object.
@@ -108,20 +143,18 @@ func follow(ctx context.Context, informer cache.Controller, synced func()) {
 }
 
 func listWatch[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error),
-	watch func(context.Context, metav1.ListOptions) (watch.Interface, error), selector fields.Selector) *cache.ListWatch {
+	open func(context.Context, metav1.ListOptions) (watch.Interface, error), selector fields.Selector) *cache.ListWatch {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = selector.String()
 			return list(ctx, o)
 		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watchInterface, error) {
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = selector.String()
-			return watch(ctx, o)
+			return open(ctx, o)
 		},
 	}
 }
-
-type watchInterface = watch.Interface
 
 // last is the newest known state of a deleted object, also when its deletion
 // was only noticed by a new list.

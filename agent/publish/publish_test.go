@@ -112,6 +112,7 @@ func TestStatusesAreCoalesced(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		api.expect(t, "patch 0", "patch 99")
 	})
 }
@@ -187,10 +188,12 @@ func TestDeletionIsCompletedAfterTheLastStatus(t *testing.T) {
 		now := metav1.Now()
 		api.pod.DeletionTimestamp = &now
 		api.latency = time.Second
-		p.Set(api.pod, says("ending"))
+		object := api.pod
+		p.Set(object, says("ending"))
 		time.Sleep(500 * time.Millisecond)
-		p.Finish(api.pod, says("ended"))
+		p.Finish(object, says("ended"))
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		api.expect(t, "patch ending", "patch ended", "delete")
 		if len(p.pods) != 0 {
 			t.Error("the pod is still known after its deletion")
@@ -201,7 +204,8 @@ func TestDeletionIsCompletedAfterTheLastStatus(t *testing.T) {
 func TestFailuresAreTriedAgain(t *testing.T) {
 	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
 		api.fail = errors.New("no route")
-		p.Set(api.pod, says("a"))
+		object := api.pod
+		p.Set(object, says("a"))
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := len(api.calls); n < 8 || n > 11 {
@@ -210,8 +214,9 @@ func TestFailuresAreTriedAgain(t *testing.T) {
 		api.mu.Lock()
 		api.fail, api.calls = nil, nil
 		api.mu.Unlock()
-		p.Set(api.pod, says("b"))
+		p.Set(object, says("b"))
 		time.Sleep(11 * time.Second)
+		synctest.Wait()
 		api.expect(t, "patch b")
 	})
 }
@@ -224,6 +229,7 @@ func TestAnotherPodOfTheNameIsLeftAlone(t *testing.T) {
 		api.store(other)
 		p.Set(object, says("a"))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		api.expect(t, "patch a", "get")
 		if api.pod.Status.Message != "" || len(p.pods) != 0 {
 			t.Error("the other pod was touched, or the old one is still known")

@@ -91,7 +91,7 @@ func (w *Worker) enter(st *state, next plan.Result, now time.Time) {
 // end.
 func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	d := in.Desired
-	if next.Phase == pod.Syncing {
+	if next.Phase != pod.Terminated {
 		w.Probes.Sync(d.Pod, in.Observed)
 	}
 	w.tell(st, d, next)

@@ -1,0 +1,113 @@
+package publish
+
+import (
+	"context"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"nodelet/agent/pod"
+)
+
+// job is one write: a pod as it was when the write began.
+type job struct {
+	uid      types.UID
+	entry    *entry
+	known    *v1.Pod
+	wanted   v1.PodStatus
+	status   v1.PodStatus
+	finished bool
+}
+
+// writeQueued writes one pod after the other until none is queued.
+func (p *Publisher) writeQueued(ctx context.Context) {
+	for {
+		j, ok := p.take(ctx)
+		if !ok {
+			return
+		}
+		answer, err := p.call(ctx, j)
+		gone := err == nil && answer == nil || apierrors.IsNotFound(err)
+		if apierrors.IsConflict(err) {
+			gone = p.reread(ctx, j)
+		}
+		if err != nil && !gone && ctx.Err() == nil {
+			p.log.Warn("Could not publish a pod's status", "pod", pod.FullName(j.known), "err", err)
+		}
+		p.settle(j, answer, gone)
+	}
+}
+
+// take returns the next write, or false if the writer is to end.
+func (p *Publisher) take(ctx context.Context) (job, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.queue) > 0 && ctx.Err() == nil {
+		uid := p.queue[0]
+		p.queue = p.queue[1:]
+		e, ok := p.pods[uid]
+		if !ok {
+			continue
+		}
+		if e.clean() {
+			e.queued = false
+			continue
+		}
+		return job{uid, e, e.known, e.wanted, e.status(), e.finished}, true
+	}
+	p.writers--
+	return job{}, false
+}
+
+// call makes the calls of one write. It returns what the API server then has,
+// or nil if the pod is gone.
+func (p *Publisher) call(ctx context.Context, j job) (*v1.Pod, error) {
+	answer, err := p.api.PatchPodStatus(ctx, j.known, j.status)
+	if err != nil || !j.finished || answer.DeletionTimestamp == nil {
+		return answer, err
+	}
+	return nil, p.api.DeletePod(ctx, j.known.Namespace, j.known.Name, j.known.UID, 0)
+}
+
+// reread learns what the API server has after a conflict, and reports whether
+// the pod is gone: there may be another one of its name.
+func (p *Publisher) reread(ctx context.Context, j job) (gone bool) {
+	now, err := p.api.GetPod(ctx, j.known.Namespace, j.known.Name)
+	if err != nil {
+		return apierrors.IsNotFound(err)
+	}
+	if now.UID != j.uid {
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j.entry.learn(now)
+	return false
+}
+
+// settle notes how a write ended. answer is nil if it failed.
+func (p *Publisher) settle(j job, answer *v1.Pod, gone bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := j.entry
+	if p.pods[j.uid] != e {
+		// Forgotten meanwhile.
+		return
+	}
+	switch {
+	case gone:
+		p.forget(j.uid)
+	case answer == nil:
+		e.delay = min(max(2*e.delay, firstRetry), lastRetry)
+		p.retries[j.uid] = time.Now().Add(e.delay)
+		p.notify()
+	default:
+		e.delay = 0
+		e.sent, e.answer = &j.wanted, &answer.Status
+		e.learn(answer)
+		e.queued = false
+		p.enqueue(j.uid, e)
+	}
+}
