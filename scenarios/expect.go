@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -40,8 +39,9 @@ type ExpectationError struct {
 	Held bool
 	// Cut is why it did not even have its time; nil if it had.
 	Cut error
-	// Seen is what was seen over time, in order.
-	Seen []Seen
+	// Seen is what was seen over time, in order: a choice from so many changes.
+	Seen    []Seen
+	Changes int
 	// Events are those of objects that the expectation is about.
 	Events []string
 }
@@ -134,7 +134,7 @@ func (r *Runner) unmet(ctx context.Context, w *watching, cut error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventsWithin)
 	defer cancel()
 	return &ExpectationError{Want: w.e.String(), Within: w.e.Within.Duration, For: w.e.For.Duration, Held: w.held,
-		Cut: cut, Seen: shorten(w.seen), Events: r.eventsOf(ctx, w.e)}
+		Cut: cut, Seen: shorten(w.seen), Changes: len(w.seen), Events: r.eventsOf(ctx, w.e)}
 }
 
 // waitFor returns some time after a change, or at a time.
@@ -162,12 +162,25 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// shorten keeps the beginning and the end of what was seen.
+// A verdict shows so many of the newest changes, and so many of those before.
+const (
+	newestSeen = 6
+	olderSeen  = 10
+)
+
+// shorten keeps the newest of what was seen, and of what came before an even
+// choice over the time.
 func shorten(seen []Seen) []Seen {
-	const half = 8
-	if len(seen) <= 2*half+1 {
+	if len(seen) <= newestSeen+olderSeen {
 		return seen
 	}
-	gap := Seen{seen[half].After, fmt.Sprintf("… %d more changes …", len(seen)-2*half)}
-	return slices.Concat(seen[:half], []Seen{gap}, seen[len(seen)-half:])
+	older, newest := seen[:len(seen)-newestSeen], seen[len(seen)-newestSeen:]
+	slot := older[len(older)-1].After/olderSeen + 1
+	var kept []Seen
+	for i, s := range older {
+		if i == 0 || s.After/slot != older[i-1].After/slot {
+			kept = append(kept, s)
+		}
+	}
+	return append(kept, newest...)
 }

@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// maxViolations bounds those that a verdict shows.
+const maxViolations = 10
+
 // WriteVerdict writes how a scenario ended, for people. A failure is told with
 // what was expected, what was seen over time and the objects' events.
 func WriteVerdict(w io.Writer, r *Result) error {
@@ -25,8 +28,11 @@ func WriteVerdict(w io.Writer, r *Result) error {
 		fmt.Fprintf(&b, "\n  step %d of %d: %s\n", i, len(r.Steps)-1, s.Name)
 		writeFailure(&b, s.Err)
 	}
-	for _, v := range r.Violations {
+	for _, v := range r.Violations[:min(len(r.Violations), maxViolations)] {
 		fmt.Fprintf(&b, "\n  an agent broke a rule: %s\n", v)
+	}
+	if more := len(r.Violations) - maxViolations; more > 0 {
+		fmt.Fprintf(&b, "\n  and %d times more\n", more)
 	}
 	if !r.Passed() {
 		fmt.Fprintf(&b, "\n  to repeat: seed %d, API load %s, %s\n", r.Scenario.Seed, r.Scenario.APILoad, r.Scenario.File)
@@ -53,7 +59,11 @@ func writeFailure(b *strings.Builder, err error) {
 	case e.Held:
 		b.WriteString("; it was so, but did not stay so")
 	}
-	b.WriteString("\n    seen\n")
+	b.WriteString("\n    seen")
+	if e.Changes > len(e.Seen) {
+		fmt.Fprintf(b, " (%d of %d changes)", len(e.Seen), e.Changes)
+	}
+	b.WriteString("\n")
 	for _, s := range e.Seen {
 		fmt.Fprintf(b, "    %8s  %s\n", "+"+seconds(s.After), s.Saw)
 	}

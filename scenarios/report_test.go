@@ -48,7 +48,7 @@ func results(t *testing.T) []*Result {
 	start := StepResult{Name: "start nodes", Took: 1500 * time.Millisecond}
 	unmet := &ExpectationError{
 		Want: "nodes ready 1", Within: 30 * time.Second, For: 5 * time.Second, Held: true,
-		Seen:   []Seen{{0, "ready 0, of 1"}, {1234 * time.Millisecond, "ready 1, of 1"}, {20 * time.Second, "ready 0, of 1"}},
+		Seen: []Seen{{0, "ready 0, of 1"}, {1234 * time.Millisecond, "ready 1, of 1"}, {20 * time.Second, "ready 0, of 1"}}, Changes: 9,
 		Events: []string{`   -3.0s  Warning NodeNotReady  node/a-0000  Node a-0000 status is now: <NodeNotReady> & "more"`},
 	}
 	timeout := &ExpectationError{Want: "nodes ready 1", Within: time.Minute, Seen: []Seen{{0, "ready 0, of 1"}},

@@ -113,7 +113,7 @@ steps:
 			t.Fatalf("got %v, want an expectation's error", r.Err())
 		}
 		want := &ExpectationError{Want: "pods (app=web) ready 1", Within: 10 * time.Second,
-			Seen:   []Seen{{0, "ready 0, of 1"}},
+			Seen: []Seen{{0, "ready 0, of 1"}}, Changes: 1,
 			Events: []string{"   -7.2s  Warning BackOff  pod/web-0  Back-off restarting container (x3)"}}
 		if diff := cmp.Diff(want, e); diff != "" {
 			t.Errorf("error (-want +got):\n%s", diff)
@@ -148,6 +148,30 @@ steps:
 			t.Errorf("got %q, want %q", e.Error(), want)
 		}
 	})
+}
+
+// TestShorten: many changes at the beginning do not hide the later ones.
+func TestShorten(t *testing.T) {
+	var seen []Seen
+	for i := range 1000 {
+		seen = append(seen, Seen{time.Duration(i) * time.Millisecond, fmt.Sprint(i)})
+	}
+	for i := range 20 {
+		seen = append(seen, Seen{time.Duration(i+1) * time.Minute, fmt.Sprintf("late %d", i)})
+	}
+	got := shorten(seen)
+	if len(got) > newestSeen+olderSeen || len(got) < newestSeen+olderSeen/2 {
+		t.Errorf("%d are left", len(got))
+	}
+	if got[0] != seen[0] || got[1].Saw != "late 1" {
+		t.Errorf("it begins with %v", got[:2])
+	}
+	if diff := cmp.Diff(seen[len(seen)-newestSeen:], got[len(got)-newestSeen:]); diff != "" {
+		t.Errorf("the newest (-want +got):\n%s", diff)
+	}
+	if got := shorten(seen[:5]); len(got) != 5 {
+		t.Errorf("few were made %d", len(got))
+	}
 }
 
 // TestFor: what has to stay so is waited for again when it does not, as long as

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"nodelet/agent/podruntime"
 )
@@ -93,21 +94,19 @@ type Manager struct {
 	hostIPs []string
 
 	// The rest belongs to the goroutine of Run.
-	reported     time.Time
+
+	// reported is when the status was last written; zero before the first time.
+	reported time.Time
+	// spread is added to the report's period after the status has changed.
+	spread       time.Duration
 	runtimeSeen  time.Time
 	runtimeState podruntime.Status
 	runtimeErr   error
-	reportEvery  time.Duration
 }
 
 // New returns a Manager; nothing happens before Run.
 func New(config Config, deps Deps) *Manager {
-	m := &Manager{config: config, Deps: deps, registered: make(chan struct{}), reportEvery: config.StatusReportFrequency}
-	if m.reportEvery > 0 {
-		// Nodes that started together do not report together.
-		m.reportEvery += time.Duration((deps.Rand.Float64() - 0.5) * float64(config.StatusReportFrequency))
-	}
-	return m
+	return &Manager{config: config, Deps: deps, registered: make(chan struct{})}
 }
 
 // Registered is closed once the Node exists and its status was written.
@@ -128,10 +127,17 @@ func (m *Manager) HostIPs() []string {
 	return m.hostIPs
 }
 
-// NodeSet takes the Node as the API server has it now.
+// NodeSet takes the Node as the API server has it now. What is older than what
+// is known, because a watch is behind, is passed over.
 func (m *Manager) NodeSet(n *v1.Node) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.node != nil {
+		order, err := resourceversion.CompareResourceVersion(m.node.ResourceVersion, n.ResourceVersion)
+		if err == nil && order > 0 {
+			return
+		}
+	}
 	m.node = n
 }
 
@@ -163,8 +169,8 @@ func (m *Manager) Run(ctx context.Context) {
 			first = false
 			close(m.registered)
 		}
-		// Until the node has been ready once, look more often: a node should
-		// not wait ten seconds for its runtime to be asked again.
+		// While the node is not ready, look more often: it should not wait ten
+		// seconds for its runtime to be asked again.
 		wait := ticker.C
 		if !m.ready() {
 			wait = time.After(min(time.Second, m.config.StatusUpdateFrequency))

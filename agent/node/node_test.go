@@ -24,6 +24,7 @@ type world struct {
 	mu         sync.Mutex
 	node       *v1.Node
 	fail       error
+	failStatus error
 	calls      []string
 	runtimeErr error
 	runtime    podruntime.Status
@@ -66,6 +67,9 @@ func (w *world) PatchNodeStatus(_ context.Context, _, next *v1.Node) (*v1.Node, 
 	err := w.begin("status")
 	defer w.mu.Unlock()
 	if err == nil {
+		err = w.failStatus
+	}
+	if err == nil {
 		w.node = next
 	}
 	return next, err
@@ -90,7 +94,9 @@ func (w *world) Status(ctx context.Context) (podruntime.Status, error) {
 }
 
 func (w *world) ListImages(context.Context) ([]podruntime.Image, error) {
-	return make([]podruntime.Image, 60), nil
+	images := make([]podruntime.Image, 60)
+	images[0].Names = make([]string, 9)
+	return images, nil
 }
 
 func (w *world) set(f func()) {
@@ -150,7 +156,7 @@ func TestRegisters(t *testing.T) {
 			t.Errorf("capacity %v, allocatable %v", n.Status.Capacity, n.Status.Allocatable)
 		}
 		if n.Status.NodeInfo.ContainerRuntimeVersion != "test://1" || n.Status.NodeInfo.KubeletVersion != "v1.37.2" ||
-			len(n.Status.Images) != 50 || len(n.Spec.Taints) != 1 || !slices.Equal(m.HostIPs(), []string{"192.0.2.7"}) {
+			len(n.Status.Images) != 50 || len(n.Status.Images[0].Names) != 5 || len(n.Spec.Taints) != 1 || !slices.Equal(m.HostIPs(), []string{"192.0.2.7"}) {
 			t.Errorf("node %+v", n)
 		}
 	})
@@ -161,9 +167,94 @@ func TestSteadyStateIsQuiet(t *testing.T) {
 	play(t, nil, func(t *testing.T, w *world, m *Manager) {
 		<-m.Registered()
 		w.take()
+		// The first report comes spread, the others every five minutes.
 		time.Sleep(10 * time.Hour)
-		if n := len(w.take()); n < 10*60/8 || n > 10*60/2 {
-			t.Errorf("%d calls in 10 idle hours; a report comes every 2.5 to 7.5 minutes", n)
+		if calls := w.take(); len(calls) < 10*60/5-1 || len(calls) > 10*60/5+1 || slices.ContainsFunc(calls, isNot("status")) {
+			t.Errorf("calls %q in 10 idle hours, want 120 of the status", calls)
+		}
+	})
+}
+
+func isNot(call string) func(string) bool { return func(c string) bool { return c != call } }
+
+// Nodes that start together do not report together, and a seed says when.
+func TestReportsAreSpread(t *testing.T) {
+	spread := func(seed uint64) time.Duration {
+		m := alone(&world{}, rand.New(rand.NewPCG(seed, 0)))
+		if !m.register(t.Context()) || m.update(t.Context()) != nil {
+			t.Fatal("not registered")
+		}
+		return m.spread
+	}
+	seen := map[time.Duration]bool{}
+	for seed := range uint64(100) {
+		d := spread(seed)
+		if d < -150*time.Second || d > 150*time.Second {
+			t.Errorf("the first report is moved by %v, want at most half of five minutes", d)
+		}
+		if d != spread(seed) {
+			t.Error("one seed, two times")
+		}
+		seen[d] = true
+	}
+	if len(seen) < 90 {
+		t.Errorf("%d different times of 100 nodes", len(seen))
+	}
+}
+
+// alone is a Manager that does not run.
+func alone(w *world, random *rand.Rand) *Manager {
+	return New(Config{Name: "n", RegisterNode: true, StatusUpdateFrequency: time.Minute, StatusReportFrequency: 5 * time.Minute,
+		RuntimeTimeout: time.Minute}, Deps{API: w, Machine: w, Runtime: w, Rand: random,
+		Log: slog.New(slog.DiscardHandler), Event: func(_, _, _ string) {}})
+}
+
+// Registration is tried until it succeeds, ever more slowly.
+func TestRegistrationIsTriedAgain(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		w.set(func() { w.fail = errors.New("no route") })
+		// 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 19.7 … 54.7 s
+		time.Sleep(time.Minute)
+		if calls := w.take(); len(calls) != 14 || slices.ContainsFunc(calls, isNot("create")) {
+			t.Errorf("calls %q in the first minute, want 14 to create", calls)
+		}
+		w.set(func() { w.fail = nil })
+		<-m.Registered()
+	})
+}
+
+// A failed write is tried five times in a row, then at the next update.
+func TestStatusIsTriedAgain(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		<-m.Registered()
+		w.take()
+		w.set(func() { w.failStatus, w.runtime.Version = errors.New("no route"), "2" })
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		want := []string{"status", "get", "status", "get", "status", "get", "status", "get", "status"}
+		if calls := w.take(); !slices.Equal(calls, want) {
+			t.Errorf("calls %q, want %q", calls, want)
+		}
+		w.set(func() { w.failStatus = nil })
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if v := m.Node().Status.NodeInfo.ContainerRuntimeVersion; v != "test://2" {
+			t.Errorf("runtime %s", v)
+		}
+	})
+}
+
+// A watch that is behind must not undo what is known.
+func TestOldNodeIsPassedOver(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		<-m.Registered()
+		for _, step := range []struct{ version, want string }{{"7", "7"}, {"5", "7"}, {"10", "10"}} {
+			n := m.Node().DeepCopy()
+			n.ResourceVersion = step.version
+			m.NodeSet(n)
+			if got := m.Node().ResourceVersion; got != step.want {
+				t.Errorf("version %s after %s was set, want %s", got, step.version, step.want)
+			}
 		}
 	})
 }
@@ -183,10 +274,12 @@ func TestExistingNodeIsReconciled(t *testing.T) {
 		<-second.Registered()
 		cancel()
 		<-done
+		// What administrators may have changed since the Node was made is theirs.
 		if calls := w.take(); !slices.Equal(calls[:3], []string{"create", "get", "patch"}) {
 			t.Errorf("calls %q", calls)
 		}
-		if w.node.Labels["admin"] != "set" || w.node.Labels["pool"] != "a" || len(w.node.Spec.Taints) != 0 {
+		if w.node.Labels["admin"] != "set" || w.node.Labels["kubernetes.io/hostname"] != "n" ||
+			w.node.Labels["pool"] != "" || len(w.node.Spec.Taints) != 0 {
 			t.Errorf("labels %v taints %v", w.node.Labels, w.node.Spec.Taints)
 		}
 	})
@@ -231,4 +324,39 @@ func TestRuntimeFailureShows(t *testing.T) {
 			t.Error("one hung question made the node not ready")
 		}
 	})
+}
+
+// A runtime that hangs is down like one that fails, however long its calls may
+// take otherwise.
+func TestHungRuntimeShows(t *testing.T) {
+	play(t, func(c *Config) { c.RuntimeTimeout = 2 * time.Minute }, func(t *testing.T, w *world, m *Manager) {
+		<-m.Registered()
+		w.set(func() { w.hang = true })
+		time.Sleep(29 * time.Second)
+		if !m.ready() {
+			t.Error("not ready within the runtime's 30 s of grace")
+		}
+		time.Sleep(25 * time.Second)
+		if m.ready() {
+			t.Error("still ready after 54 s of a hung runtime")
+		}
+	})
+}
+
+func BenchmarkUnchanged(b *testing.B) {
+	w := &world{runtime: podruntime.Status{Name: "test", Version: "1", Ready: true}}
+	m := alone(w, rand.New(rand.NewPCG(1, 1)))
+	if !m.register(b.Context()) || m.update(b.Context()) != nil {
+		b.Fatal("not registered")
+	}
+	w.take()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := m.update(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if calls := w.take(); len(calls) > 0 {
+		b.Errorf("calls %q", calls)
+	}
 }

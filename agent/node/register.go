@@ -19,6 +19,13 @@ const (
 	lastRegisterRetry  = 7 * time.Second
 )
 
+// Old names of the labels for operating system and architecture, which the
+// kubelet still sets.
+const (
+	labelOS   = "beta.kubernetes.io/os"
+	labelArch = "beta.kubernetes.io/arch"
+)
+
 // attachDetachAnnotation lets the controllers attach volumes to this node.
 const attachDetachAnnotation = "volumes.kubernetes.io/controller-managed-attach-detach"
 
@@ -76,14 +83,26 @@ func (m *Manager) tryRegister(ctx context.Context) error {
 	return m.reconcile(ctx, existing, wanted)
 }
 
-// reconcile brings an existing Node's labels and annotations to what they are
-// to be. Its taints and spec are the administrator's by now.
+// reconciled are the labels that an existing Node is given anew. All others are
+// the administrator's by then, as are its taints and its spec.
+var reconciled = []string{
+	v1.LabelHostname, v1.LabelOSStable, v1.LabelArchStable, labelOS, labelArch,
+	v1.LabelTopologyZone, v1.LabelTopologyRegion, v1.LabelFailureDomainBetaZone, v1.LabelFailureDomainBetaRegion,
+	v1.LabelInstanceTypeStable, v1.LabelInstanceType,
+}
+
+// reconcile brings the labels that tell of the machine, and our annotation, of
+// an existing Node to what they are to be.
 func (m *Manager) reconcile(ctx context.Context, existing, wanted *v1.Node) error {
 	next := existing.DeepCopy()
 	if next.Labels == nil {
 		next.Labels = map[string]string{}
 	}
-	maps.Copy(next.Labels, wanted.Labels)
+	for _, key := range reconciled {
+		if value := wanted.Labels[key]; value != "" {
+			next.Labels[key] = value
+		}
+	}
 	if next.Annotations == nil {
 		next.Annotations = map[string]string{}
 	}
@@ -102,11 +121,11 @@ func (m *Manager) reconcile(ctx context.Context, existing, wanted *v1.Node) erro
 // initial is the Node as it is created: not ready yet.
 func (m *Manager) initial(ctx context.Context) (*v1.Node, error) {
 	labels := map[string]string{
-		v1.LabelHostname:          m.config.Name,
-		v1.LabelOSStable:          runtime.GOOS,
-		v1.LabelArchStable:        runtime.GOARCH,
-		"beta.kubernetes.io/os":   runtime.GOOS,
-		"beta.kubernetes.io/arch": runtime.GOARCH,
+		v1.LabelHostname:   m.config.Name,
+		v1.LabelOSStable:   runtime.GOOS,
+		v1.LabelArchStable: runtime.GOARCH,
+		labelOS:            runtime.GOOS,
+		labelArch:          runtime.GOARCH,
 	}
 	maps.Copy(labels, m.config.Labels)
 	n := &v1.Node{

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -15,31 +16,50 @@ const (
 	// runtimeGrace is how long the runtime may be unreachable before the node
 	// is not ready.
 	runtimeGrace = 30 * time.Second
-	// maxImages is how many images a node's status names.
-	maxImages = 50
+	// maxImages is how many images a node's status names, maxImageNames by how
+	// many names each.
+	maxImages     = 50
+	maxImageNames = 5
+	// updateTries is how often in a row a status is tried to be written.
+	updateTries = 5
 	// kubeletPort is the port of the node's HTTPS API.
 	kubeletPort = 10250
 )
 
 // update computes the status and writes it if it has changed or the report is
-// due.
+// due. A failed write is tried again at once, from the Node as it is by then.
 func (m *Manager) update(ctx context.Context) error {
 	m.askRuntime(ctx)
+	err := m.tryUpdate(ctx)
+	for try := 1; err != nil && try < updateTries && ctx.Err() == nil; try++ {
+		var n *v1.Node
+		if n, err = m.API.GetNode(ctx, m.config.Name); err != nil {
+			continue
+		}
+		m.NodeSet(n)
+		err = m.tryUpdate(ctx)
+	}
+	return err
+}
+
+func (m *Manager) tryUpdate(ctx context.Context) error {
 	old := m.Node()
 	next := old.DeepCopy()
 	if err := m.setStatus(ctx, next); err != nil {
 		return err
 	}
-	due := time.Since(m.reported) >= m.reportEvery
-	if !due && !changed(&old.Status, &next.Status) {
+	changed := changed(&old.Status, &next.Status)
+	due := time.Since(m.reported) >= m.config.StatusReportFrequency+m.spread
+	if !changed && !due {
 		return nil
+	}
+	// Nodes that changed together do not all report together from then on.
+	m.spread = 0
+	if changed || m.reported.IsZero() {
+		m.spread = time.Duration((m.Rand.Float64() - 0.5) * float64(m.config.StatusReportFrequency))
 	}
 	written, err := m.API.PatchNodeStatus(ctx, old, next)
 	if err != nil {
-		// The Node may have become another one.
-		if n, getErr := m.API.GetNode(ctx, m.config.Name); getErr == nil {
-			m.NodeSet(n)
-		}
 		return err
 	}
 	m.NodeSet(written)
@@ -49,19 +69,28 @@ func (m *Manager) update(ctx context.Context) error {
 
 // changed compares two statuses but for the time of the heartbeat.
 func changed(a, b *v1.NodeStatus) bool {
-	a, b = a.DeepCopy(), b.DeepCopy()
-	for _, s := range []*v1.NodeStatus{a, b} {
-		for i := range s.Conditions {
-			s.Conditions[i].LastHeartbeatTime = metav1.Time{}
-		}
-	}
-	return !apiequality.Semantic.DeepEqual(a, b)
+	x, y := *a, *b
+	x.Conditions, y.Conditions = withoutHeartbeat(a.Conditions), withoutHeartbeat(b.Conditions)
+	return !apiequality.Semantic.DeepEqual(&x, &y)
 }
 
-// askRuntime learns how the runtime is. A question that hangs costs its timeout
-// and no more.
+func withoutHeartbeat(conditions []v1.NodeCondition) []v1.NodeCondition {
+	conditions = slices.Clone(conditions)
+	for i := range conditions {
+		conditions[i].LastHeartbeatTime = metav1.Time{}
+	}
+	return conditions
+}
+
+// questionTimeout bounds one question to the runtime: one that hangs must not
+// keep the status from being written, which says that the runtime is down.
+func (m *Manager) questionTimeout() time.Duration {
+	return min(m.config.RuntimeTimeout, m.config.StatusUpdateFrequency)
+}
+
+// askRuntime learns how the runtime is.
 func (m *Manager) askRuntime(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, m.config.RuntimeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, m.questionTimeout())
 	defer cancel()
 	state, err := m.Runtime.Status(ctx)
 	m.runtimeErr = err
@@ -123,16 +152,17 @@ func (m *Manager) setImages(ctx context.Context, s *v1.NodeStatus) {
 	if m.runtimeSeen.IsZero() || m.runtimeErr != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.config.RuntimeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, m.questionTimeout())
 	defer cancel()
 	images, err := m.Runtime.ListImages(ctx)
 	if err != nil {
 		m.Log.Warn("Could not list the images", "err", err)
 		return
 	}
-	s.Images = nil
+	s.Images = make([]v1.ContainerImage, 0, min(len(images), maxImages))
 	for _, image := range images[:min(len(images), maxImages)] {
-		s.Images = append(s.Images, v1.ContainerImage{Names: image.Names, SizeBytes: image.Size})
+		names := image.Names[:min(len(image.Names), maxImageNames)]
+		s.Images = append(s.Images, v1.ContainerImage{Names: names, SizeBytes: image.Size})
 	}
 }
 

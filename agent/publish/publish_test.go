@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -26,8 +27,10 @@ type fakeAPI struct {
 	pod     *v1.Pod
 	latency time.Duration
 	fail    error
-	calls   []string
-	version int
+	// failDelete fails deletions alone.
+	failDelete error
+	calls      []string
+	version    int
 }
 
 func (f *fakeAPI) begin(call string) error {
@@ -50,7 +53,7 @@ func (f *fakeAPI) PatchPodStatus(_ context.Context, old *v1.Pod, status v1.PodSt
 	case err != nil:
 		return nil, err
 	case f.pod == nil:
-		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, old.Name)
+		return nil, notFound(old.Name)
 	case f.pod.UID != old.UID:
 		return nil, fmt.Errorf("patching: %w", apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, old.Name, errors.New("uid")))
 	}
@@ -58,6 +61,10 @@ func (f *fakeAPI) PatchPodStatus(_ context.Context, old *v1.Pod, status v1.PodSt
 	next.Status = status
 	f.store(next)
 	return next, nil
+}
+
+func notFound(name string) error {
+	return fmt.Errorf("calling: %w", apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, name))
 }
 
 func (f *fakeAPI) store(p *v1.Pod) {
@@ -69,6 +76,9 @@ func (f *fakeAPI) store(p *v1.Pod) {
 func (f *fakeAPI) DeletePod(_ context.Context, _, _ string, _ types.UID, _ time.Duration) error {
 	err := f.begin("delete")
 	defer f.mu.Unlock()
+	if err == nil {
+		err = f.failDelete
+	}
 	if err == nil {
 		f.pod = nil
 	}
@@ -135,7 +145,7 @@ func TestUnchangedIsNotWritten(t *testing.T) {
 		// An agent that starts anew finds the status as it should be.
 		fresh := New(api, slog.New(slog.DiscardHandler))
 		fresh.Set(api.pod, says("a"))
-		if len(fresh.dirty) != 0 {
+		if len(fresh.queue) != 0 {
 			t.Error("a status that the API server has was queued")
 		}
 	})
@@ -237,6 +247,113 @@ func TestAnotherPodOfTheNameIsLeftAlone(t *testing.T) {
 	})
 }
 
+// A pod that ended by itself is deleted later, and so is one whose object was
+// behind when it was finished.
+func TestDeletionIsCompletedWhenItComes(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		p.Finish(api.pod, says("done"))
+		synctest.Wait()
+		api.expect(t, "patch done")
+		api.mu.Lock()
+		next := api.pod.DeepCopy()
+		now := metav1.Now()
+		next.DeletionTimestamp = &now
+		api.store(next)
+		api.mu.Unlock()
+		p.OnPod(next)
+		synctest.Wait()
+		api.expect(t, "patch done", "delete")
+		if len(p.pods) != 0 {
+			t.Error("the pod is still known after its deletion")
+		}
+	})
+}
+
+func TestDeletionIsTriedAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		fail error
+		want []string
+	}{
+		"failed":       {errors.New("no route"), []string{"patch ended", "delete", "patch ended", "delete"}},
+		"already gone": {notFound("p"), []string{"patch ended", "delete"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+				now := metav1.Now()
+				api.pod.DeletionTimestamp = &now
+				api.failDelete = test.fail
+				p.Finish(api.pod, says("ended"))
+				synctest.Wait()
+				api.mu.Lock()
+				api.failDelete = nil
+				api.mu.Unlock()
+				time.Sleep(firstRetry)
+				synctest.Wait()
+				api.expect(t, test.want...)
+				if len(p.pods) != 0 || len(p.retries) != 0 {
+					t.Errorf("still known: %v, to be tried again: %v", p.pods, p.retries)
+				}
+			})
+		})
+	}
+}
+
+// However much there is to write and however it fails, the goroutines are few.
+func TestWritersAreFew(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		set := func(message string) {
+			for i := range 300 {
+				p.Set(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: types.UID(strconv.Itoa(i))}}, says(message))
+			}
+		}
+		idle := runtime.NumGoroutine()
+		api.latency, api.fail = time.Second, errors.New("no route")
+		set("a")
+		synctest.Wait()
+		if n := runtime.NumGoroutine() - idle; n != maxWriters {
+			t.Errorf("%d writers, want %d", n, maxWriters)
+		}
+		time.Sleep(45 * time.Second)
+		api.mu.Lock()
+		api.fail = notFound("p")
+		api.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := runtime.NumGoroutine(); n > idle || len(p.pods) > 0 || p.writers != 0 {
+			t.Errorf("at rest: %d goroutines, %d before; %d pods, %d writers", n, idle, len(p.pods), p.writers)
+		}
+	})
+}
+
+func TestNothingIsTakenBackOfAnEndedPod(t *testing.T) {
+	terminated := v1.ContainerStatus{Name: "c", State: v1.ContainerState{Terminated: &v1.ContainerStateTerminated{ExitCode: 3}}}
+	waiting := v1.ContainerStatus{Name: "c", State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{}}}
+	running := v1.ContainerStatus{Name: "c", State: v1.ContainerState{Running: &v1.ContainerStateRunning{}}}
+	for name, test := range map[string]struct {
+		phase         v1.PodPhase
+		known, wanted v1.ContainerStatus
+		wantPhase     v1.PodPhase
+		want          v1.ContainerStatus
+	}{
+		"ended, waiting": {v1.PodFailed, terminated, waiting, v1.PodFailed, terminated},
+		// Set so by someone else while the container still runs: that is told.
+		"ended, running":   {v1.PodFailed, running, running, v1.PodFailed, running},
+		"running, waiting": {v1.PodRunning, terminated, waiting, v1.PodPending, waiting},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := entry{known: &v1.Pod{Status: v1.PodStatus{Phase: test.phase, ContainerStatuses: []v1.ContainerStatus{test.known}}},
+				wanted: v1.PodStatus{Phase: v1.PodPending, ContainerStatuses: []v1.ContainerStatus{test.wanted}}}
+			got := e.status()
+			if got.Phase != test.wantPhase || !reflect.DeepEqual(got.ContainerStatuses[0], test.want) {
+				t.Errorf("phase %s, container %+v; want %s, %+v", got.Phase, got.ContainerStatuses[0], test.wantPhase, test.want)
+			}
+			if !reflect.DeepEqual(e.wanted.ContainerStatuses[0], test.wanted) {
+				t.Error("the status that was handed over was changed")
+			}
+		})
+	}
+}
+
 func BenchmarkSetUnchanged(b *testing.B) {
 	api := &fakeAPI{}
 	api.store(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}})
@@ -247,7 +364,7 @@ func BenchmarkSetUnchanged(b *testing.B) {
 	for b.Loop() {
 		p.Set(api.pod, status)
 	}
-	if len(p.dirty) != 0 {
+	if len(p.queue) != 0 {
 		b.Error("an unchanged status was queued")
 	}
 }
