@@ -139,8 +139,9 @@ type patchedNodes struct {
 	call *nodeStatusCall
 }
 
-func (p patchedNodes) PatchStatus(_ context.Context, name string, patch []byte) (*v1.Node, error) {
-	n, err := p.NodeInterface.PatchStatus(p.call.ctx, name, patch)
+func (p patchedNodes) Patch(_ context.Context, name string, kind types.PatchType, patch []byte,
+	o metav1.PatchOptions, subresources ...string) (*v1.Node, error) {
+	n, err := p.NodeInterface.Patch(p.call.ctx, name, kind, patch, o, subresources...)
 	p.call.err = err
 	return n, err
 }

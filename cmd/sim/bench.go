@@ -27,7 +27,7 @@ type benchFlags struct {
 	cpuProfile  string
 	idle        time.Duration
 	json        bool
-	verbose     bool
+	log         logFlags
 }
 
 func benchCommand(stdout, stderr io.Writer) *cobra.Command {
@@ -45,7 +45,7 @@ func benchCommand(stdout, stderr io.Writer) *cobra.Command {
 	flags.DurationVar(&f.idle, "idle", 30*time.Second, "how long to measure the idle cluster")
 	flags.StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile, for go tool pprof, to this file")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "write the cluster's log to standard error")
+	f.log.add(flags)
 	return cmd
 }
 
@@ -134,14 +134,18 @@ func bench(ctx context.Context, f *benchFlags, stdout, stderr io.Writer) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	log, closeLog, err := f.log.open(stderr)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
 	began := time.Now()
-	display := newDisplay(stderr, "bench")
+	display := newDisplay(stderr, "bench", f.log.verbose)
 	defer display.close()
 	display.say("starting the control plane")
-	cluster, err := simcluster.Start(ctx, simcluster.Options{APILoad: simcluster.APILoad(f.apiLoad),
-		Logger: logger(f.verbose, stderr)})
+	cluster, err := simcluster.Start(ctx, simcluster.Options{APILoad: simcluster.APILoad(f.apiLoad), Logger: log})
 	if err != nil {
-		return clusterError(err)
+		return startError(ctx, err)
 	}
 	defer stop(cluster)
 	m := measurement{Nodes: f.nodes, Pods: f.pods, APILoad: f.apiLoad, ControlPlaneSeconds: time.Since(began).Seconds()}
@@ -156,11 +160,15 @@ func bench(ctx context.Context, f *benchFlags, stdout, stderr io.Writer) error {
 			samples = append(samples, takeSample())
 		}
 	})
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return exit(exitFailed, errInterrupted)
+	case isClusterFailure(context.Cause(playCtx)):
+		return exit(exitCluster, context.Cause(playCtx))
+	case err != nil:
 		return exit(exitCluster, err)
-	}
-	if err := result.Err(); err != nil {
-		return exit(exitFailed, err)
+	case !result.Passed():
+		return exit(exitFailed, result.Err())
 	}
 	m.fill(samples, result)
 	display.close()

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -45,9 +44,12 @@ func exit(code int, err error) error { return &exitError{code, err} }
 var errTold = errors.New("")
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	// Whoever reads the output may go; the cluster is ended in order all the same.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
 }
 
 // run is the whole command: results go to stdout, progress and errors to stderr.
@@ -116,17 +118,15 @@ func validateCommand(stdout io.Writer) *cobra.Command {
 	}
 }
 
-// logger is the log for people who ask for it; discarded otherwise.
-func logger(verbose bool, stderr io.Writer) *slog.Logger {
-	if !verbose {
-		return slog.New(slog.DiscardHandler)
-	}
-	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-}
+// errInterrupted says that the user has ended what was going on.
+var errInterrupted = errors.New("interrupted")
 
-// clusterError gives a failure of the cluster's start its exit code: what the
-// user asked for may be what cannot be had.
-func clusterError(err error) error {
+// startError gives a failure of the cluster's start its exit code: what the user
+// asked for may be what cannot be had, or the user may have thought better of it.
+func startError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return exit(exitFailed, errInterrupted)
+	}
 	var option *simcluster.OptionError
 	if errors.As(err, &option) {
 		return exit(exitInput, option)

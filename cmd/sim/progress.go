@@ -14,24 +14,38 @@ import (
 )
 
 // display shows how a scenario gets on: on a terminal a few lines that are
-// drawn anew, in a pipe one line for each step.
+// drawn anew, in a pipe one line for each step, and some for long ones. Its
+// methods may be called concurrently.
 type display struct {
 	w     io.Writer
 	name  string
 	began time.Time
-	live  bool
+	// width is the terminal's, in letters; 0 for plain lines.
+	width  int
+	colour bool
 
 	mu    sync.Mutex
 	drawn int
-	// last is the newest step that a plain line was written for.
-	last int
+	// told is when the last plain line was written.
+	told time.Time
 }
 
-func newDisplay(w io.Writer, name string) *display {
-	d := &display{w: w, name: name, began: time.Now(), last: -1}
-	if f, ok := w.(*os.File); ok {
-		d.live = term.IsTerminal(int(f.Fd()))
+// toldEvery is how often there is a plain line for a step that goes on.
+const toldEvery = 10 * time.Second
+
+// newDisplay returns a display. With plain it draws nothing that a log would
+// spoil.
+func newDisplay(w io.Writer, name string, plain bool) *display {
+	d := &display{w: w, name: name, began: time.Now(), told: time.Now()}
+	f, ok := w.(*os.File)
+	if !ok || plain || !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" {
+		return d
 	}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+		d.width = width
+	}
+	// See no-color.org.
+	d.colour = os.Getenv("NO_COLOR") == ""
 	return d
 }
 
@@ -39,8 +53,8 @@ func newDisplay(w io.Writer, name string) *display {
 func (d *display) say(what string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.live {
-		d.draw([]string{d.head(), "  " + what})
+	if d.width > 0 {
+		d.draw([]string{d.head() + "  " + what})
 		return
 	}
 	fmt.Fprintf(d.w, "%s  %s\n", d.head(), what)
@@ -65,31 +79,44 @@ func (d *display) update(u scenarios.Update) {
 	mark := "…"
 	switch {
 	case u.Done && u.Err != nil:
-		mark = "✗"
+		mark = d.paint(red, "✗")
 	case u.Done:
-		mark = "✓"
+		mark = d.paint(green, "✓")
 	}
-	counts := fmt.Sprintf("nodes %d/%d ready  pods %d: %d running, %d ready", u.NodesReady, u.Nodes, u.Pods, u.PodsRunning, u.PodsReady)
-	if u.Failed > 0 {
-		counts += fmt.Sprintf(", %d failed", u.Failed)
+	step := fmt.Sprintf("[%d/%d] %s", u.Step, u.Steps, u.Name)
+	if u.Detail != "" {
+		step += " (" + u.Detail + ")"
 	}
-	step := fmt.Sprintf("%s [%d/%d] %s", mark, u.Step, u.Steps, u.Name)
-	if !d.live {
-		if u.Done {
-			fmt.Fprintf(d.w, "%s  %-60s  %s\n", d.head(), step, counts)
+	if d.width == 0 {
+		if u.Done || time.Since(d.told) >= toldEvery {
+			d.told = time.Now()
+			fmt.Fprintf(d.w, "%s  %s %-60s  %s\n", d.head(), mark, step, counts(u))
 		}
 		return
 	}
+	head := d.head() + "  " + mark + " "
 	if u.Done {
 		d.erase()
-		fmt.Fprintf(d.w, "%s  %s\n", d.head(), step)
+		fmt.Fprintln(d.w, head+step)
 		return
 	}
+	pods := fmt.Sprintf("%d/%d ready, %d running", u.PodsReady, u.Pods, u.PodsRunning)
+	if u.Failed > 0 {
+		pods += fmt.Sprintf(", %d failed", u.Failed)
+	}
 	d.draw([]string{
-		fmt.Sprintf("%s  %s", d.head(), step),
+		head + step,
 		fmt.Sprintf("  nodes %s %d/%d ready", bar(u.NodesReady, u.Nodes), u.NodesReady, u.Nodes),
-		fmt.Sprintf("  pods  %s %d/%d ready, %d running", bar(u.PodsReady, u.Pods), u.PodsReady, u.Pods, u.PodsRunning),
+		fmt.Sprintf("  pods  %s %s", bar(u.PodsReady, u.Pods), pods),
 	})
+}
+
+func counts(u scenarios.Update) string {
+	text := fmt.Sprintf("nodes %d/%d ready  pods %d: %d running, %d ready", u.NodesReady, u.Nodes, u.Pods, u.PodsRunning, u.PodsReady)
+	if u.Failed > 0 {
+		text += fmt.Sprintf(", %d failed", u.Failed)
+	}
+	return text
 }
 
 const barWidth = 30
@@ -102,10 +129,28 @@ func bar(n, of int) string {
 	return strings.Repeat("█", full) + strings.Repeat("░", barWidth-full)
 }
 
-// draw replaces the lines drawn last.
+// The colours that a terminal is asked for.
+const (
+	red   = "\x1b[31m"
+	green = "\x1b[32m"
+	plain = "\x1b[0m"
+)
+
+func (d *display) paint(colour, text string) string {
+	if !d.colour {
+		return text
+	}
+	return colour + text + plain
+}
+
+// draw replaces the lines drawn last. None is longer than the terminal is wide:
+// it would take two lines, and one would be left when they are erased.
 func (d *display) draw(lines []string) {
 	d.erase()
 	for _, l := range lines {
+		if letters := []rune(l); len(letters) >= d.width {
+			l = string(letters[:max(d.width-2, 0)]) + "…"
+		}
 		fmt.Fprintln(d.w, l)
 	}
 	d.drawn = len(lines)

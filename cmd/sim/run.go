@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -18,7 +19,7 @@ import (
 type runFlags struct {
 	junit, json, apiLoad, listen, kubeconfig string
 	seed                                     uint64
-	verbose                                  bool
+	log                                      logFlags
 }
 
 func runCommand(stdout, stderr io.Writer) *cobra.Command {
@@ -40,7 +41,7 @@ func runCommand(stdout, stderr io.Writer) *cobra.Command {
 	flags.Uint64Var(&f.seed, "seed", 0, "seed of all randomness (default: the scenario's)")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "write a kubeconfig to this file, to look on with kubectl")
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:0", "loopback address for kubectl, with --kubeconfig")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "write the cluster's log to standard error")
+	f.log.add(flags)
 	return cmd
 }
 
@@ -60,47 +61,76 @@ func runScenarios(ctx context.Context, cmd *cobra.Command, f *runFlags, paths []
 			s.APILoad = f.apiLoad
 		}
 	}
-	// A report that cannot be written should not cost a whole run.
-	for _, file := range []string{f.junit, f.json} {
-		if err := writable(file); err != nil {
-			return exit(exitInput, err)
-		}
+	if err := f.check(); err != nil {
+		return exit(exitInput, err)
 	}
+	log, closeLog, err := f.log.open(stderr)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+
 	var results []*scenarios.Result
 	failed := false
 	for _, s := range all {
-		result, err := play(ctx, s, f, stderr)
-		if err != nil {
-			return err
+		result, playErr := play(ctx, s, f, log, stderr)
+		if playErr != nil {
+			// The reports tell at least of those before.
+			err = playErr
+			break
 		}
 		results = append(results, result)
 		failed = failed || !result.Passed()
 		if err := scenarios.WriteVerdict(stdout, result); err != nil {
-			return fmt.Errorf("writing the verdict: %w", err)
+			return exit(exitCluster, fmt.Errorf("writing the verdict: %w", err))
 		}
 	}
-	if err := f.writeReports(results); err != nil {
-		return exit(exitInput, err)
+	if reportErr := f.writeReports(results); reportErr != nil && err == nil {
+		err = exit(exitInput, reportErr)
 	}
-	if failed {
-		return exit(exitFailed, errTold)
+	if err == nil && failed {
+		err = exit(exitFailed, errTold)
+	}
+	return err
+}
+
+// check finds out early what would spoil a run at its end.
+func (f *runFlags) check() error {
+	for _, file := range []string{f.junit, f.json} {
+		if err := writable(file); err != nil {
+			return fmt.Errorf("the report %s cannot be written: %w", file, err)
+		}
+	}
+	return checkKubeconfig(f.kubeconfig)
+}
+
+// checkKubeconfig: the file is removed at the end, so it must not be there yet.
+func checkKubeconfig(file string) error {
+	if file == "" {
+		return nil
+	}
+	if _, err := os.Stat(file); err == nil {
+		return fmt.Errorf("--kubeconfig %s: the file exists; it would be overwritten", file)
+	}
+	if err := writable(file); err != nil {
+		return fmt.Errorf("--kubeconfig %s: cannot be written: %w", file, err)
 	}
 	return nil
 }
 
 // play plays one scenario on a cluster of its own.
-func play(ctx context.Context, s *scenarios.Scenario, f *runFlags, stderr io.Writer) (result *scenarios.Result, err error) {
-	display := newDisplay(stderr, s.Name)
+func play(ctx context.Context, s *scenarios.Scenario, f *runFlags, log *slog.Logger, stderr io.Writer) (result *scenarios.Result, err error) {
+	display := newDisplay(stderr, s.Name, f.log.verbose)
 	defer display.close()
 	display.say("starting the control plane")
-	o := simcluster.Options{APILoad: simcluster.APILoad(s.APILoad), Seed: s.Seed, Logger: logger(f.verbose, stderr),
+	o := simcluster.Options{APILoad: simcluster.APILoad(s.APILoad), Seed: s.Seed, Logger: log,
 		ControllerManagerArgs: args(s.ControllerManager), SchedulerArgs: args(s.Scheduler)}
 	if f.kubeconfig != "" {
 		o.Listen = f.listen
 	}
 	cluster, err := simcluster.Start(ctx, o)
 	if err != nil {
-		return nil, clusterError(err)
+		return nil, startError(ctx, err)
 	}
 	defer func() {
 		display.say("stopping the cluster")
@@ -119,30 +149,27 @@ func play(ctx context.Context, s *scenarios.Scenario, f *runFlags, stderr io.Wri
 	defer cancel()
 	result, err = scenarios.Play(playCtx, s, stage{cluster}, display.update)
 	switch {
-	case err == nil:
-		err = result.Err()
-		if isClusterFailure(err) {
-			return nil, exit(exitCluster, err)
-		}
+	case ctx.Err() != nil:
+		return nil, exit(exitFailed, errInterrupted)
 	case isClusterFailure(context.Cause(playCtx)):
 		return nil, exit(exitCluster, context.Cause(playCtx))
-	default:
+	case err != nil:
 		return nil, exit(exitCluster, err)
-	}
-	if ctx.Err() != nil {
-		return nil, exit(exitFailed, errors.New("interrupted"))
 	}
 	return result, nil
 }
 
-// writable finds out early whether a report can be written.
+// writable finds out whether a file can be written, without touching it.
 func writable(file string) error {
 	if file == "" {
 		return nil
 	}
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		return errors.New("it is a folder")
+	}
 	probe, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
 	if err != nil {
-		return fmt.Errorf("the report %s cannot be written: %w", file, errors.Unwrap(err))
+		return fmt.Errorf("folder %s: %w", filepath.Dir(file), errors.Unwrap(err))
 	}
 	probe.Close()
 	return os.Remove(probe.Name())

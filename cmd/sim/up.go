@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,7 +19,7 @@ type upFlags struct {
 	nodes                            int
 	kubeconfig, listen, dir, apiLoad string
 	seed                             uint64
-	verbose                          bool
+	log                              logFlags
 }
 
 func upCommand(stdout, stderr io.Writer) *cobra.Command {
@@ -40,7 +39,7 @@ func upCommand(stdout, stderr io.Writer) *cobra.Command {
 	flags.StringVar(&f.dir, "dir", "", "keep the cluster's data in this folder (default: in memory, gone at the end)")
 	flags.StringVar(&f.apiLoad, "api-load", "faithful", "faithful: each node has its own watches; shared: all are fed from one set")
 	flags.Uint64Var(&f.seed, "seed", 0, "seed of all randomness")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "write the cluster's log to standard error")
+	f.log.add(flags)
 	return cmd
 }
 
@@ -51,20 +50,22 @@ func up(ctx context.Context, f *upFlags, stdout, stderr io.Writer) (err error) {
 	if f.kubeconfig == "" {
 		return exit(exitInput, errors.New("--kubeconfig: must name a file"))
 	}
-	if _, err := os.Stat(f.kubeconfig); err == nil {
-		return exit(exitInput, fmt.Errorf("--kubeconfig %s: the file exists; it would be overwritten", f.kubeconfig))
+	if err := checkKubeconfig(f.kubeconfig); err != nil {
+		return exit(exitInput, err)
 	}
-	if err := writable(f.kubeconfig); err != nil {
-		return exit(exitInput, fmt.Errorf("--kubeconfig %s: the folder %s cannot be written to", f.kubeconfig, filepath.Dir(f.kubeconfig)))
+	log, closeLog, err := f.log.open(stderr)
+	if err != nil {
+		return err
 	}
+	defer closeLog()
 	began := time.Now()
 	cluster, err := simcluster.Start(ctx, simcluster.Options{Dir: f.dir, Listen: f.listen, Seed: f.seed,
-		APILoad: simcluster.APILoad(f.apiLoad), Logger: logger(f.verbose, stderr)})
+		APILoad: simcluster.APILoad(f.apiLoad), Logger: log})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
-		return clusterError(err)
+		return startError(ctx, err)
 	}
 	defer func() {
 		if stopErr := stop(cluster); err == nil {
