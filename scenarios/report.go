@@ -20,7 +20,7 @@ func WriteVerdict(w io.Writer, r *Result) error {
 	if !r.Passed() {
 		verdict = "FAIL"
 	}
-	fmt.Fprintf(&b, "%s  %s  %s  (%s)\n", verdict, r.Scenario.Name, seconds(r.Took), summary(r))
+	fmt.Fprintf(&b, "%s  %s  %s%s  (%s)\n", verdict, r.Scenario.Name, seconds(r.Took), virtual(r), summary(r))
 	for i, s := range r.Steps {
 		if s.Err == nil {
 			continue
@@ -39,6 +39,14 @@ func WriteVerdict(w io.Writer, r *Result) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// virtual says how fast virtual time ran, or nothing.
+func virtual(r *Result) string {
+	if r.Wall == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" of virtual time in %s (%.0fx)", seconds(r.Wall), r.Took.Seconds()/r.Wall.Seconds())
 }
 
 // writeFailure tells why a step failed.

@@ -92,7 +92,9 @@ type StepResult struct {
 type Result struct {
 	Scenario *Scenario
 	Steps    []StepResult
-	Took     time.Duration
+	// Took is by the scenario's clock; Wall is what it took in virtual time by
+	// everybody else's, 0 in real time.
+	Took, Wall time.Duration
 	// Violations are what agents did that they must never do.
 	Violations []string
 }
@@ -188,7 +190,13 @@ func (r *Runner) playSteps(ctx context.Context, result *Result) {
 }
 
 // progressEvery is how often there is news of a step that goes on.
-const progressEvery = 500 * time.Millisecond
+func progressEvery(mode TimeMode) time.Duration {
+	if mode == VirtualTime {
+		// A minute passes in no time.
+		return time.Minute
+	}
+	return 500 * time.Millisecond
+}
 
 // report tells of a step while it goes on, and at its end.
 func (r *Runner) report(i, n int, name string) (stop func(error)) {
@@ -207,7 +215,7 @@ func (r *Runner) report(i, n int, name string) (stop func(error)) {
 	ended := make(chan struct{})
 	var telling sync.WaitGroup
 	telling.Go(func() {
-		ticker := time.NewTicker(progressEvery)
+		ticker := time.NewTicker(progressEvery(r.scenario.Time))
 		defer ticker.Stop()
 		for {
 			select {

@@ -48,16 +48,9 @@ func (d *dataDir) open() (err error) {
 			return cause(err)
 		}
 	} else {
-		parent := os.TempDir()
-		if memoryBacked(sharedMemory) {
-			parent = sharedMemory
+		if d.path, err = TempDir(); err != nil {
+			return err
 		}
-		d.path = parent
-		path, err := os.MkdirTemp(parent, fmt.Sprintf("%s%d-", temporaryPrefix, os.Getpid()))
-		if err != nil {
-			return cause(err)
-		}
-		d.path = path
 	}
 	if len(d.path) > maxSocketPath {
 		return errors.Join(fmt.Errorf("path too long: at most %d bytes, for the sake of a unix socket in it", maxSocketPath), d.close())
@@ -75,6 +68,20 @@ func (d *dataDir) open() (err error) {
 		return errors.New("in use by another cluster")
 	}
 	return nil
+}
+
+// TempDir makes a temporary directory, in memory if the machine has
+// memory-backed storage. The caller removes it.
+func TempDir() (string, error) {
+	parent := os.TempDir()
+	if memoryBacked(sharedMemory) {
+		parent = sharedMemory
+	}
+	path, err := os.MkdirTemp(parent, fmt.Sprintf("%s%d-", temporaryPrefix, os.Getpid()))
+	if err != nil {
+		return parent, cause(err)
+	}
+	return path, nil
 }
 
 // close gives the directory up, and removes it unless it is to be kept.

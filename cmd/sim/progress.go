@@ -24,7 +24,9 @@ type display struct {
 	width  int
 	colour bool
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	// clock is the virtual time since the start; negative in real time.
+	clock time.Duration
 	drawn int
 	// told is when the last plain line was written.
 	told time.Time
@@ -36,7 +38,7 @@ const toldEvery = 10 * time.Second
 // newDisplay returns a display. With plain it draws nothing that a log would
 // spoil.
 func newDisplay(w io.Writer, name string, plain bool) *display {
-	d := &display{w: w, name: name, began: time.Now(), told: time.Now()}
+	d := &display{w: w, name: name, began: time.Now(), told: time.Now(), clock: -1}
 	f, ok := w.(*os.File)
 	if !ok || plain || !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" {
 		return d
@@ -68,8 +70,19 @@ func (d *display) line(text string) {
 	fmt.Fprintln(d.w, text)
 }
 
+// setClock has the display show virtual time beside wall time.
+func (d *display) setClock(sinceStart time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.clock = sinceStart
+}
+
 func (d *display) head() string {
-	return fmt.Sprintf("%s %6.1fs", d.name, time.Since(d.began).Seconds())
+	wall := time.Since(d.began)
+	if d.clock < 0 {
+		return fmt.Sprintf("%s %6.1fs", d.name, wall.Seconds())
+	}
+	return fmt.Sprintf("%s %9s (wall %5.1fs)", d.name, d.clock.Truncate(100*time.Millisecond), wall.Seconds())
 }
 
 // update shows an update of a scenario.

@@ -18,6 +18,7 @@ import (
 // runFlags are the flags of sim run.
 type runFlags struct {
 	junit, json, apiLoad, listen, kubeconfig string
+	time                                     string
 	seed                                     uint64
 	log                                      logFlags
 }
@@ -37,6 +38,7 @@ func runCommand(stdout, stderr io.Writer) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.junit, "junit", "", "write a JUnit report to this file")
 	flags.StringVar(&f.json, "json", "", "write a JSON report to this file")
+	flags.StringVar(&f.time, "time", "", "real, or virtual: hours in seconds (default: the scenario's)")
 	flags.StringVar(&f.apiLoad, "api-load", "", "faithful: each node has its own watches; shared: all are fed from one set (default: the scenario's)")
 	flags.Uint64Var(&f.seed, "seed", 0, "seed of all randomness (default: the scenario's)")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "write a kubeconfig to this file, to look on with kubectl")
@@ -51,8 +53,8 @@ func runScenarios(ctx context.Context, cmd *cobra.Command, f *runFlags, paths []
 		return exit(exitInput, err)
 	}
 	for _, s := range all {
-		if s.Time == scenarios.VirtualTime {
-			return exit(exitInput, fmt.Errorf("%s: time: virtual: this build has only real time", s.File))
+		if err := f.setTime(s); err != nil {
+			return exit(exitInput, err)
 		}
 		if cmd.Flags().Changed("seed") {
 			s.Seed = f.seed
@@ -73,7 +75,7 @@ func runScenarios(ctx context.Context, cmd *cobra.Command, f *runFlags, paths []
 	var results []*scenarios.Result
 	failed := false
 	for _, s := range all {
-		result, playErr := play(ctx, s, f, log, stderr)
+		result, playErr := f.play(ctx, s, log, stderr)
 		if playErr != nil {
 			// The reports tell at least of those before.
 			err = playErr
@@ -118,16 +120,50 @@ func checkKubeconfig(file string) error {
 	return nil
 }
 
-// play plays one scenario on a cluster of its own.
-func play(ctx context.Context, s *scenarios.Scenario, f *runFlags, log *slog.Logger, stderr io.Writer) (result *scenarios.Result, err error) {
-	display := newDisplay(stderr, s.Name, f.log.verbose)
-	defer display.close()
-	display.say("starting the control plane")
-	o := simcluster.Options{APILoad: simcluster.APILoad(s.APILoad), Seed: s.Seed, Logger: log,
-		ControllerManagerArgs: args(s.ControllerManager), SchedulerArgs: args(s.Scheduler)}
+// setTime settles a scenario's clock, and finds out early whether it can be had.
+func (f *runFlags) setTime(s *scenarios.Scenario) error {
+	if f.time != "" {
+		s.Time = scenarios.TimeMode(f.time)
+	}
+	switch {
+	case s.Time == scenarios.RealTime:
+		return nil
+	case s.Time != scenarios.VirtualTime:
+		return fmt.Errorf("--time %s: must be real or virtual", s.Time)
+	case f.kubeconfig != "":
+		return fmt.Errorf("%s: --kubeconfig %s: kubectl lives in real time; add --time real", s.File, f.kubeconfig)
+	}
+	_, err := findVirtual()
+	return err
+}
+
+// play plays a scenario by its clock.
+func (f *runFlags) play(ctx context.Context, s *scenarios.Scenario, log *slog.Logger, stderr io.Writer) (*scenarios.Result, error) {
+	show := newDisplay(stderr, s.Name, f.log.verbose)
+	defer show.close()
+	if s.Time == scenarios.VirtualTime {
+		return playVirtual(ctx, s, log, show)
+	}
+	o := simcluster.Options{Logger: log}
 	if f.kubeconfig != "" {
 		o.Listen = f.listen
 	}
+	return play(ctx, s, o, f.kubeconfig, show)
+}
+
+// progress is told how a scenario gets on.
+type progress interface {
+	// say tells of something that is not a step, line writes what stays.
+	say(what string)
+	line(text string)
+	update(u scenarios.Update)
+}
+
+// play plays one scenario in this process, on a cluster of its own.
+func play(ctx context.Context, s *scenarios.Scenario, o simcluster.Options, kubeconfig string, display progress) (result *scenarios.Result, err error) {
+	display.say("starting the control plane")
+	o.APILoad, o.Seed = simcluster.APILoad(s.APILoad), s.Seed
+	o.ControllerManagerArgs, o.SchedulerArgs = args(s.ControllerManager), args(s.Scheduler)
 	cluster, err := simcluster.Start(ctx, o)
 	if err != nil {
 		return nil, startError(ctx, err)
@@ -138,12 +174,12 @@ func play(ctx context.Context, s *scenarios.Scenario, f *runFlags, log *slog.Log
 			err = stopErr
 		}
 	}()
-	if f.kubeconfig != "" {
-		if err := cluster.WriteKubeconfig(f.kubeconfig); err != nil {
+	if kubeconfig != "" {
+		if err := cluster.WriteKubeconfig(kubeconfig); err != nil {
 			return nil, exit(exitInput, err)
 		}
-		defer os.Remove(f.kubeconfig)
-		display.line("kubectl --kubeconfig " + f.kubeconfig + " get nodes,pods -A")
+		defer os.Remove(kubeconfig)
+		display.line("kubectl --kubeconfig " + kubeconfig + " get nodes,pods -A")
 	}
 	playCtx, cancel := bound(ctx, cluster)
 	defer cancel()
