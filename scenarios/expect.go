@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -22,12 +23,23 @@ type Seen struct {
 	Saw   string
 }
 
+// seenJSON is Seen in JSON: the time is in seconds.
+type seenJSON struct {
+	Seconds float64 `json:"seconds"`
+	Saw     string  `json:"saw"`
+}
+
 // MarshalJSON writes the time in seconds.
-func (s Seen) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Seconds float64 `json:"seconds"`
-		Saw     string  `json:"saw"`
-	}{s.After.Seconds(), s.Saw})
+func (s Seen) MarshalJSON() ([]byte, error) { return json.Marshal(seenJSON{s.After.Seconds(), s.Saw}) }
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (s *Seen) UnmarshalJSON(data []byte) error {
+	var read seenJSON
+	if err := json.Unmarshal(data, &read); err != nil {
+		return err
+	}
+	*s = Seen{time.Duration(math.Round(read.Seconds * float64(time.Second))), read.Saw}
+	return nil
 }
 
 // ExpectationError says that an expectation was not met.

@@ -88,6 +88,22 @@ func TestWriteJSON(t *testing.T) {
 	golden(t, "report.json", out.String())
 }
 
+// TestSeenJSON: what was written can be read.
+func TestSeenJSON(t *testing.T) {
+	want := Seen{1234567891 * time.Nanosecond, "ready 1"}
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Seen
+	if err := json.Unmarshal(data, &got); err != nil || got != want {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+	if string(data) != `{"seconds":1.234567891,"saw":"ready 1"}` {
+		t.Errorf("written as %s", data)
+	}
+}
+
 func TestWriteJUnit(t *testing.T) {
 	var out bytes.Buffer
 	if err := WriteJUnit(&out, results(t)); err != nil {

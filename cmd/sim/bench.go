@@ -119,6 +119,12 @@ func peakRSS() int64 {
 }
 
 func bench(ctx context.Context, f *benchFlags, stdout, stderr io.Writer) error {
+	if f.nodes < 1 || f.nodes > 10000 {
+		return exit(exitInput, fmt.Errorf("--nodes %d: must be from 1 to 10000", f.nodes))
+	}
+	if f.pods < 1 {
+		return exit(exitInput, fmt.Errorf("--pods %d: must be 1 or more", f.pods))
+	}
 	s, err := benchScenario(f)
 	if err != nil {
 		return exit(exitInput, err)
