@@ -4,8 +4,9 @@ SHELL := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # The version is stamped above, so Go need not look for it; that fails where the
-# checkout belongs to somebody else.
-BUILD := go build -trimpath -buildvcs=false
+# checkout belongs to somebody else. Without -trimpath, so that tests and binaries
+# share one cache: Kubernetes is compiled once.
+BUILD := go build -buildvcs=false
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Static binaries, and one build cache for all of them.
@@ -21,13 +22,20 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: sim ## build bin/agent and bin/sim, static
+build: sim virtual ## build bin/agent, bin/sim and bin/sim-virtual, static
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/agent ./cmd/agent
 
 .PHONY: sim
 sim:
 	@test -x bin/sim || echo "building bin/sim; the first time compiles Kubernetes and takes some minutes"
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
+
+# The build for virtual time: a Go runtime whose clock jumps when all is idle, and
+# a linker that lets simcluster/faketime.go reach into os/signal.
+.PHONY: virtual
+virtual: sim ## build bin/sim-virtual, which plays scenarios in virtual time
+	@test -x bin/sim-virtual || echo "building bin/sim-virtual; the first time compiles Kubernetes once more"
+	$(BUILD) -tags faketime -ldflags '$(LDFLAGS) -checklinkname=0' -o bin/sim-virtual ./cmd/sim
 
 # kubectl has a module of its own, for it needs more modules than the project.
 bin/kubectl:
@@ -44,8 +52,8 @@ demo: sim ## play the demo scenario on an embedded cluster of 100 nodes
 	@bin/sim run scenarios/demo.yaml
 
 .PHONY: scenarios
-scenarios: sim ## play every scenario of the catalogue
-	bin/sim run scenarios
+scenarios: sim virtual ## play every scenario of the catalogue, in virtual time
+	bin/sim run --time virtual scenarios
 
 .PHONY: test
 test: kubectl ## run all tests

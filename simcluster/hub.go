@@ -122,7 +122,7 @@ func (h *hub) podSet(p *v1.Pod) {
 	defer h.mu.Unlock()
 	key, node := podKey(p), p.Spec.NodeName
 	// A pod that was deleted and made again unnoticed may be elsewhere now.
-	if before, ok := h.podNode[key]; ok && before != node {
+	if before, ok := h.podNode[key]; ok && (before != node || h.pods[before][key].UID != p.UID) {
 		h.drop(key, before, h.pods[before][key])
 	}
 	if node == "" {
@@ -178,7 +178,8 @@ func (f *podFeed) sync() {
 func (h *hub) feedPods(ctx context.Context, node string, feed *podFeed) {
 	h.mu.Lock()
 	for key, p := range feed.seen {
-		if h.pods[node][key] == nil {
+		// Another pod of the name is not the one that was seen.
+		if now := h.pods[node][key]; now == nil || now.UID != p.UID {
 			feed.handler.PodDeleted(p)
 		}
 	}
