@@ -22,7 +22,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: sim virtual ## build bin/agent, bin/sim and bin/sim-virtual, static
+build: sim ## build bin/agent and bin/sim, static
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/agent ./cmd/agent
 
 .PHONY: sim
@@ -33,7 +33,7 @@ sim:
 # The build for virtual time: a Go runtime whose clock jumps when all is idle, and
 # a linker that lets simcluster/faketime.go reach into os/signal.
 .PHONY: virtual
-virtual: sim ## build bin/sim-virtual, which plays scenarios in virtual time
+virtual: sim ## build bin/sim-virtual, for scenarios in virtual time (experimental)
 	@test -x bin/sim-virtual || echo "building bin/sim-virtual; the first time compiles Kubernetes once more"
 	$(BUILD) -tags faketime -ldflags '$(LDFLAGS) -checklinkname=0' -o bin/sim-virtual ./cmd/sim
 
@@ -52,8 +52,8 @@ demo: sim ## play the demo scenario on an embedded cluster of 100 nodes
 	@bin/sim run scenarios/demo.yaml
 
 .PHONY: scenarios
-scenarios: sim virtual ## play every scenario of the catalogue, in virtual time
-	bin/sim run --time virtual scenarios
+scenarios: sim ## play every scenario of the catalogue
+	bin/sim run scenarios
 
 .PHONY: test
 test: kubectl ## run all tests

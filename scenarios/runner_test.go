@@ -353,6 +353,7 @@ func TestKillNodes(t *testing.T) {
 		{"{selector: name!=a-0000, count: 2}", "a-0001, a-0002", ""},
 		{"{running: {selector: app=web}, count: 2}", "a-0000, a-0001", ""},
 		{"{running: {node: a-0002}}", "a-0002", ""},
+		{`{running: {name: "web-[1-4]"}}`, "a-0001", ""},
 		{"{selector: name=x}", "", "1 nodes are to be killed, 0 are there to be"},
 		{"{running: {}, count: 4}", "", "4 nodes are to be killed, 3 are there to be"},
 	} {

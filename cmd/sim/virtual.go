@@ -96,8 +96,6 @@ func (c *child) run(ctx context.Context, cmd *exec.Cmd) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	// One processor, so that runs repeat.
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -112,7 +110,11 @@ func (c *child) run(ctx context.Context, cmd *exec.Cmd) error {
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer stop()
 	var reading sync.WaitGroup
-	reading.Go(func() { c.readMessages(stdout) })
+	reading.Go(func() {
+		c.readMessages(stdout)
+		// Nothing is to come after a result, and its data is ours to remove.
+		_ = cmd.Process.Kill()
+	})
 	reading.Go(func() { c.readLogs(stderr) })
 	reading.Wait()
 	return cmd.Wait()
@@ -142,8 +144,10 @@ func (c *child) readMessages(r io.Reader) {
 			c.show.update(u)
 		case m.Result != nil:
 			c.result = m.Result.result(c.scenario)
+			return
 		case m.Failure != "":
 			c.failure = exit(m.Code, errors.New(m.Failure))
+			return
 		case m.Say != "":
 			c.show.say(m.Say)
 		case m.Line != "":
