@@ -44,7 +44,7 @@ func findVirtual() (string, error) {
 	}
 	path := filepath.Join(filepath.Dir(self), virtualBinary)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("virtual time needs the build %s, which is not there: make build makes it", path)
+		return "", fmt.Errorf("virtual time needs the build %s in the folder of this one: make virtual makes it", virtualBinary)
 	}
 	return path, nil
 }
