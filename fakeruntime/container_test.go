@@ -52,7 +52,7 @@ func TestContainerEndsAsScripted(t *testing.T) {
 					if told.Load() > 0 {
 						t.Error("something was told of before it happened")
 					}
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 					synctest.Wait()
 					if told.Load() != 1 {
 						t.Errorf("the end was told %d times", told.Load())
