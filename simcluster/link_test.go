@@ -171,7 +171,7 @@ func TestHubFeedsPods(t *testing.T) {
 		h.podSet(testPod("e", "1", "n"))
 		check("while cut", "")
 		l.Restore()
-		check("restored", "deleted a 1, set b 2, set e 1")
+		check("restored", "deleted a 1, deleted b 1, set b 2, set e 1")
 		l.Cut()
 		check("cut again", "")
 		l.Restore()
