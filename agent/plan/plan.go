@@ -14,8 +14,6 @@ package plan
 import (
 	"time"
 
-	v1 "k8s.io/api/core/v1"
-
 	"nodelet/agent/pod"
 )
 
@@ -59,12 +57,10 @@ type End struct{ Reason, Message string }
 
 // Reasons for which containers wait.
 const (
-	ReasonContainerCreating = "ContainerCreating"
-	ReasonPodInitializing   = "PodInitializing"
-	ReasonCrashLoopBackOff  = "CrashLoopBackOff"
-	ReasonErrImagePull      = "ErrImagePull"
-	ReasonImagePullBackOff  = "ImagePullBackOff"
-	ReasonDeadlineExceeded  = "DeadlineExceeded"
+	ReasonCrashLoopBackOff = "CrashLoopBackOff"
+	ReasonErrImagePull     = "ErrImagePull"
+	ReasonImagePullBackOff = "ImagePullBackOff"
+	ReasonDeadlineExceeded = "DeadlineExceeded"
 )
 
 // Kind is what an action does.
@@ -222,20 +218,4 @@ func (p *planner) wait(container, reason, message string) {
 		p.result.Waiting = map[string]Waiting{}
 	}
 	p.result.Waiting[container] = Waiting{reason, message}
-}
-
-// spec returns the named container's spec and whether it is an init container,
-// or nil.
-func spec(p *v1.Pod, name string) (c *v1.Container, init bool) {
-	for i := range p.Spec.InitContainers {
-		if p.Spec.InitContainers[i].Name == name {
-			return &p.Spec.InitContainers[i], true
-		}
-	}
-	for i := range p.Spec.Containers {
-		if p.Spec.Containers[i].Name == name {
-			return &p.Spec.Containers[i], false
-		}
-	}
-	return nil, false
 }

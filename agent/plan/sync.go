@@ -92,7 +92,7 @@ func containerStatus(p *v1.Pod, name string) *v1.ContainerStatus {
 func (p *planner) stopUnwanted() {
 	for i := range p.Observed.Containers {
 		c := &p.Observed.Containers[i]
-		if s, _ := spec(p.Desired.Pod, c.Name); s != nil {
+		if s, _ := pod.ContainerSpec(p.Desired.Pod, c.Name); s != nil {
 			continue
 		}
 		if c.State == pod.ContainerRunning || c.State == pod.ContainerUnknown {
@@ -209,7 +209,7 @@ func (p *planner) firstAttempt(c *v1.Container) uint32 {
 // checkRunning stops a running container that is not what it should be.
 func (p *planner) checkRunning(sandbox *pod.Sandbox, c *v1.Container, cur *pod.Container) {
 	probes := p.Probes.Of(c.Name, cur.ID)
-	_, isInit := spec(p.Desired.Pod, c.Name)
+	_, isInit := pod.ContainerSpec(p.Desired.Pod, c.Name)
 	label := "Container"
 	if isInit {
 		label = "Init container"

@@ -86,7 +86,7 @@ func (p *planner) isSidecar(name string) bool {
 	if p.Desired == nil {
 		return false
 	}
-	c, init := spec(p.Desired.Pod, name)
+	c, init := pod.ContainerSpec(p.Desired.Pod, name)
 	return init && pod.IsSidecar(c)
 }
 

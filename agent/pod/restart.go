@@ -6,6 +6,23 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
+// ContainerSpec returns the spec of the named container and whether it is an init
+// container; nil if the pod has none of that name. Ephemeral containers are left
+// out.
+func ContainerSpec(p *v1.Pod, name string) (c *v1.Container, init bool) {
+	for i := range p.Spec.InitContainers {
+		if p.Spec.InitContainers[i].Name == name {
+			return &p.Spec.InitContainers[i], true
+		}
+	}
+	for i := range p.Spec.Containers {
+		if p.Spec.Containers[i].Name == name {
+			return &p.Spec.Containers[i], false
+		}
+	}
+	return nil, false
+}
+
 // IsSidecar reports whether an init container is a restartable one: it is
 // started in its turn, runs beside the pod's containers, and is stopped last.
 func IsSidecar(c *v1.Container) bool {

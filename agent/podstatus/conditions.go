@@ -102,12 +102,8 @@ func (in *Input) initialized(status *v1.PodStatus) v1.PodCondition {
 }
 
 func (in *Input) isSidecar(name string) bool {
-	for i := range in.Desired.Pod.Spec.InitContainers {
-		if c := &in.Desired.Pod.Spec.InitContainers[i]; c.Name == name {
-			return pod.IsSidecar(c)
-		}
-	}
-	return false
+	c, init := pod.ContainerSpec(in.Desired.Pod, name)
+	return init && pod.IsSidecar(c)
 }
 
 func (in *Input) containersReady(status *v1.PodStatus) v1.PodCondition {

@@ -183,12 +183,8 @@ func (in *Input) setReady(c *v1.Container, status *v1.ContainerStatus) {
 }
 
 func (in *Input) isInit(c *v1.Container) bool {
-	for i := range in.Desired.Pod.Spec.InitContainers {
-		if in.Desired.Pod.Spec.InitContainers[i].Name == c.Name {
-			return true
-		}
-	}
-	return false
+	_, init := pod.ContainerSpec(in.Desired.Pod, c.Name)
+	return init
 }
 
 func setResources(c *v1.Container, status *v1.ContainerStatus) {

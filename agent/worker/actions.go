@@ -113,7 +113,7 @@ func (w *Worker) runSandbox(ctx context.Context, t task) *plan.Failure {
 
 func (w *Worker) startContainer(ctx context.Context, t task) *plan.Failure {
 	p, a := t.desired.Pod, t.action
-	c := containerOf(p, a.Container)
+	c, _ := pod.ContainerSpec(p, a.Container)
 	imageID, failure := w.ensureImage(ctx, p, c)
 	if failure != nil {
 		w.event(p, c.Name, v1.EventTypeWarning, eventFailed, "Error: "+failure.Reason)

@@ -35,20 +35,8 @@ func containerConfig(p *v1.Pod, c *v1.Container, attempt uint32, imageID string)
 	return config
 }
 
-// containerOf returns the spec of a container that the pod is known to have.
-func containerOf(p *v1.Pod, name string) *v1.Container {
-	for _, list := range [][]v1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for i := range list {
-			if list[i].Name == name {
-				return &list[i]
-			}
-		}
-	}
-	return nil
-}
-
 func imageOf(p *v1.Pod, name string) string {
-	if c := containerOf(p, name); c != nil {
+	if c, _ := pod.ContainerSpec(p, name); c != nil {
 		return c.Image
 	}
 	return ""
