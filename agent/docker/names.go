@@ -1,0 +1,104 @@
+package docker
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/kubelet/pkg/types"
+
+	"nodelet/agent/pod"
+	"nodelet/agent/podruntime"
+)
+
+// Labels of containers. Those that dockershim has are named as there;
+// annotations of the container runtime interface have a prefix, for Docker has
+// labels only.
+const (
+	labelType        = "io.kubernetes.docker.type"
+	labelSandbox     = "io.kubernetes.sandbox.id"
+	labelLogPath     = "io.kubernetes.container.logpath"
+	labelHash        = "annotation.io.kubernetes.container.hash"
+	labelRestarts    = "annotation.io.kubernetes.container.restartCount"
+	labelMessagePath = "annotation.io.kubernetes.container.terminationMessagePath"
+	labelPolicy      = "annotation.io.kubernetes.container.terminationMessagePolicy"
+	labelGrace       = "annotation.io.kubernetes.pod.terminationGracePeriod"
+	// labelImage is the reference in the container's spec; Docker is given the ID.
+	labelImage = "io.nodelet.container.image"
+	// labelLogDirectory is a sandbox's directory for links to logs.
+	labelLogDirectory = "io.nodelet.sandbox.logdirectory"
+
+	typeSandbox   = "podsandbox"
+	typeContainer = "container"
+	sandboxName   = "POD"
+)
+
+func podLabels(p *v1.Pod) map[string]string {
+	labels := map[string]string{}
+	for key, value := range p.Labels {
+		labels[key] = value
+	}
+	labels[types.KubernetesPodNameLabel] = p.Name
+	labels[types.KubernetesPodNamespaceLabel] = p.Namespace
+	labels[types.KubernetesPodUIDLabel] = string(p.UID)
+	return labels
+}
+
+func sandboxLabels(c *podruntime.SandboxConfig) map[string]string {
+	labels := podLabels(c.Pod)
+	labels[types.KubernetesContainerNameLabel] = sandboxName
+	labels[labelType] = typeSandbox
+	labels[labelRestarts] = strconv.FormatUint(uint64(c.Attempt), 10)
+	labels[labelLogDirectory] = c.LogDirectory
+	return labels
+}
+
+func containerLabels(sandboxID string, c *podruntime.ContainerConfig) map[string]string {
+	labels := podLabels(c.Pod)
+	labels[types.KubernetesContainerNameLabel] = c.Container.Name
+	labels[labelType] = typeContainer
+	labels[labelSandbox] = sandboxID
+	labels[labelRestarts] = strconv.FormatUint(uint64(c.Attempt), 10)
+	labels[labelHash] = c.Hash
+	labels[labelImage] = c.Container.Image
+	labels[labelLogPath] = c.LogPath
+	labels[labelMessagePath] = c.Container.TerminationMessagePath
+	labels[labelPolicy] = string(c.Container.TerminationMessagePolicy)
+	labels[labelGrace] = strconv.FormatInt(pod.TerminationGrace(c.Pod), 10)
+	return labels
+}
+
+// containerName is the name of a pod's container in Docker. extra, where not
+// empty, makes another name of it.
+func containerName(p *v1.Pod, container string, attempt uint32, extra string) string {
+	parts := []string{"k8s", container, p.Name, p.Namespace, string(p.UID), strconv.FormatUint(uint64(attempt), 10)}
+	if extra != "" {
+		parts = append(parts, extra)
+	}
+	return strings.Join(parts, "_")
+}
+
+// attemptOf reads the number of an incarnation back.
+func attemptOf(labels map[string]string) uint32 {
+	n, err := strconv.ParseUint(labels[labelRestarts], 10, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(n)
+}
+
+// graceOf reads a container's termination grace period back.
+func graceOf(labels map[string]string) time.Duration {
+	seconds, err := strconv.ParseInt(labels[labelGrace], 10, 64)
+	if err != nil {
+		return v1.DefaultTerminationGracePeriodSeconds * time.Second
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// describe names a container for errors.
+func describe(p *v1.Pod, container string) string {
+	return fmt.Sprintf("%s of pod %s", container, pod.FullName(p))
+}
