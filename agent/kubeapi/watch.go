@@ -38,6 +38,9 @@ type Watches interface {
 	WatchPods(ctx context.Context, nodeName string, h PodHandler)
 	WatchNode(ctx context.Context, nodeName string, h NodeHandler)
 	WatchServices(ctx context.Context)
+	// Services returns what WatchServices knows for the containers of pods in a
+	// namespace; see Services.For.
+	Services(namespace string) ([]*v1.Service, error)
 }
 
 var _ Watches = (*Client)(nil)
@@ -109,19 +112,6 @@ func (c *Client) WatchNode(ctx context.Context, nodeName string, h NodeHandler) 
 			UpdateFunc: func(_, obj any) { h.NodeSet(obj.(*v1.Node)) },
 			DeleteFunc: func(any) { h.NodeDeleted() },
 		},
-	})
-	follow(ctx, informer, func() {})
-}
-
-// WatchServices follows all services, as a kubelet does for the environment of
-// its containers. Nothing here uses them yet but the API server's load.
-func (c *Client) WatchServices(ctx context.Context) {
-	lw := listWatch(c.core.Services(metav1.NamespaceAll).List, c.core.Services(metav1.NamespaceAll).Watch, fields.Everything())
-	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, c.core.RESTClient()),
-		ObjectType:    &v1.Service{},
-		Transform:     dropManagedFields,
-		Handler:       cache.ResourceEventHandlerFuncs{},
 	})
 	follow(ctx, informer, func() {})
 }
