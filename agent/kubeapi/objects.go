@@ -277,7 +277,8 @@ func (o *Objects) follow(ob *object) {
 	store := &objectStore{o, ob, ctx}
 	reflector := cache.NewReflectorWithOptions(
 		cache.ToListWatcherWithWatchListSemantics(store.observed(lw), o.client.core.RESTClient()), example, store,
-		cache.ReflectorOptions{Name: ob.key.kind, MinWatchTimeout: objectWatchTimeout, Backoff: objectBackoff()})
+		cache.ReflectorOptions{Name: ob.key.kind, MinWatchTimeout: objectWatchTimeout, Backoff: objectBackoff(),
+			Clock: endingClock{ctx: ctx}})
 	o.watches.Go(func() { reflector.RunWithContext(ctx) })
 }
 

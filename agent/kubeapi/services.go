@@ -67,8 +67,8 @@ func (c *Client) Services(namespace string) ([]*v1.Service, error) { return c.se
 // FollowServices keeps s as the services that lw lists and watches, until ctx
 // ends.
 func FollowServices(ctx context.Context, lw cache.ListerWatcher, s *Services) {
-	cache.NewReflectorWithOptions(lw, &v1.Service{}, serviceStore{s}, cache.ReflectorOptions{Name: "services"}).
-		RunWithContext(ctx)
+	cache.NewReflectorWithOptions(lw, &v1.Service{}, serviceStore{s},
+		cache.ReflectorOptions{Name: "services", Clock: endingClock{ctx: ctx}}).RunWithContext(ctx)
 }
 
 // serviceStore is where the watch puts services. Each change makes a new list of
