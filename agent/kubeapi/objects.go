@@ -101,11 +101,6 @@ func (c *Client) NewObjects(changed func(pod.UID)) *Objects {
 func (o *Objects) Stop() {
 	o.mu.Lock()
 	o.cancel()
-	for _, ob := range o.objects {
-		if ob.linger != nil {
-			ob.linger.Stop()
-		}
-	}
 	o.mu.Unlock()
 	o.watches.Wait()
 }
@@ -166,7 +161,7 @@ func (o *Objects) use(uid pod.UID, key objectKey) *object {
 // release lets go of a pod's object. The lock is held.
 func (o *Objects) release(uid pod.UID, ob *object) {
 	delete(ob.users, uid)
-	if len(ob.users) > 0 || o.ctx.Err() != nil {
+	if len(ob.users) > 0 {
 		return
 	}
 	ob.linger = time.AfterFunc(objectLinger, func() {
@@ -274,7 +269,7 @@ func (o *Objects) follow(ob *object) {
 		api := o.client.core.ConfigMaps(ob.key.namespace)
 		lw, example = listWatch(api.List, api.Watch, selector), &v1.ConfigMap{}
 	}
-	store := &objectStore{o, ob, ctx}
+	store := &objectStore{o, ob}
 	reflector := cache.NewReflectorWithOptions(
 		cache.ToListWatcherWithWatchListSemantics(store.observed(lw), o.client.core.RESTClient()), example, store,
 		cache.ReflectorOptions{Name: ob.key.kind, MinWatchTimeout: objectWatchTimeout, Backoff: objectBackoff(),
@@ -285,8 +280,7 @@ func (o *Objects) follow(ob *object) {
 // objectStore is where an object's watch puts what it learns.
 type objectStore struct {
 	*Objects
-	ob  *object
-	ctx context.Context
+	ob *object
 }
 
 // observed notes why calls fail.
@@ -330,7 +324,7 @@ func (s *objectStore) set(now metav1.Object, listed bool) error {
 	s.mu.Lock()
 	ob := s.ob
 	before := ob.current
-	if s.ctx.Err() != nil || same(before, now) && (!listed || ob.isSynced()) {
+	if same(before, now) && (!listed || ob.isSynced()) {
 		s.mu.Unlock()
 		return nil
 	}
@@ -359,7 +353,7 @@ func same(a, b metav1.Object) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
 	}
-	return a.GetUID() == b.GetUID() && a.GetResourceVersion() == b.GetResourceVersion()
+	return a.GetResourceVersion() == b.GetResourceVersion()
 }
 
 func isImmutable(o metav1.Object) bool {

@@ -72,7 +72,6 @@ func withObjects(t *testing.T, f func(w *objectWorld)) {
 		})
 		f(w)
 		w.Stop()
-		synctest.Wait()
 		if open := w.s.openWatches(); open > 0 {
 			t.Errorf("%d watches are open after the end", open)
 		}
@@ -441,8 +440,45 @@ func TestStopIsQuick(t *testing.T) {
 		}
 		w.expect(kindSecret, "a", "x")
 		w.Register("r", "ns", nil, []string{"b"})
+		if len(w.objects) > 2 {
+			t.Error("it follows an object after its end")
+		}
 		time.Sleep(time.Minute)
 		w.expectOpen(0)
+	})
+}
+
+// Each of an object's last pods is waited for anew.
+func TestLingerBeginsAnew(t *testing.T) {
+	withObjects(t, func(w *objectWorld) {
+		w.Register("p", "ns", nil, []string{"a"})
+		w.Unregister("p")
+		time.Sleep(objectLinger / 2)
+		w.Register("q", "ns", nil, []string{"a"})
+		w.Unregister("q")
+		time.Sleep(objectLinger/2 + time.Second)
+		w.expectOpen(1)
+		time.Sleep(objectLinger / 2)
+		w.expectOpen(0)
+	})
+}
+
+// What is known does not need time to be read.
+func TestReadWithoutTime(t *testing.T) {
+	withObjects(t, func(w *objectWorld) {
+		w.s.list(secretOf("a", "1", "x"))
+		w.Register("p", "ns", []string{"b"}, []string{"a"})
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(w.Context())
+		cancel()
+		for range 20 {
+			if s, err := w.Secret(ctx, "ns", "a"); err != nil || string(s.Data["k"]) != "x" {
+				t.Fatalf("%v %v", s, err)
+			}
+			if _, err := w.ConfigMap(ctx, "ns", "b"); !apierrors.IsNotFound(err) {
+				t.Fatal(err)
+			}
+		}
 	})
 }
 

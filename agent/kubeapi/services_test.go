@@ -69,26 +69,30 @@ func TestServicesAreFollowed(t *testing.T) {
 		expect("default", "default/kubernetes/10.0.0.1 default/x/10.0.0.2")
 		expect("other", "default/kubernetes/10.0.0.1")
 
-		var frozen Services
-		frozen.Set(&c.services)
-		before, _ := c.Services("ns")
+		// What a reader has and what a copy holds is left alone.
 		w := s.open("/api/v1/services?")
-		send(w, watch.Added, serviceOf("ns", "b", "2", "10.0.0.4"))
-		send(w, watch.Modified, serviceOf("ns", "headless", "3", "10.0.0.5"))
-		expect("ns", "default/kubernetes/10.0.0.1 ns/a/10.0.0.3 ns/b/10.0.0.4 ns/headless/10.0.0.5")
-		send(w, watch.Modified, serviceOf("ns", "a", "4", "10.0.0.6"))
-		send(w, watch.Modified, serviceOf("ns", "headless", "5", "None"))
-		send(w, watch.Deleted, serviceOf("ns", "b", "6", "10.0.0.4"))
-		send(w, watch.Deleted, serviceOf("ns", "external", "6", ""))
-		expect("ns", "default/kubernetes/10.0.0.1 ns/a/10.0.0.6")
-		// What a reader has is left alone.
-		if got := names(t, before, nil); got != "default/kubernetes/10.0.0.1 ns/a/10.0.0.3" {
-			t.Errorf("a list handed out became %s", got)
+		change := func(kind watch.EventType, o *v1.Service, want string) {
+			t.Helper()
+			var frozen Services
+			frozen.Set(&c.services)
+			read, _ := frozen.For("ns")
+			before := names(t, read, nil)
+			send(w, kind, o)
+			expect("ns", want)
+			again, err := frozen.For("ns")
+			if names(t, read, nil) != before || names(t, again, err) != before {
+				t.Errorf("%s became %s for a reader, %s in a copy", before, names(t, read, nil), names(t, again, err))
+			}
 		}
-		services, err := frozen.For("ns")
-		if got := names(t, services, err); got != "default/kubernetes/10.0.0.1 ns/a/10.0.0.3" {
-			t.Errorf("a copy became %s", got)
-		}
+		const api = "default/kubernetes/10.0.0.1"
+		change(watch.Added, serviceOf("ns", "b", "2", "10.0.0.4"), api+" ns/a/10.0.0.3 ns/b/10.0.0.4")
+		change(watch.Modified, serviceOf("ns", "headless", "3", "10.0.0.5"), api+" ns/a/10.0.0.3 ns/b/10.0.0.4 ns/headless/10.0.0.5")
+		change(watch.Modified, serviceOf("ns", "a", "4", "10.0.0.6"), api+" ns/a/10.0.0.6 ns/b/10.0.0.4 ns/headless/10.0.0.5")
+		change(watch.Modified, serviceOf("ns", "headless", "5", "None"), api+" ns/a/10.0.0.6 ns/b/10.0.0.4")
+		change(watch.Deleted, serviceOf("ns", "b", "6", "10.0.0.4"), api+" ns/a/10.0.0.6")
+		change(watch.Deleted, serviceOf("ns", "external", "6", ""), api+" ns/a/10.0.0.6")
+		change(watch.Added, serviceOf("new", "x", "6", "10.0.0.7"), api+" ns/a/10.0.0.6")
+		change(watch.Deleted, serviceOf("new", "x", "6", "10.0.0.7"), api+" ns/a/10.0.0.6")
 		// A change that containers are not told of makes no new list.
 		same := c.services.lists.Load()
 		send(w, watch.Modified, serviceOf("ns", "a", "7", "10.0.0.6"))
@@ -105,6 +109,16 @@ func TestServicesAreFollowed(t *testing.T) {
 		<-done
 		expect("ns", "default/kubernetes/10.0.0.1")
 	})
+}
+
+// Readers do not write where another reader, or the watch, may.
+func TestReadersShareNothing(t *testing.T) {
+	var s Services
+	own := append(make([]*v1.Service, 0, 4), compact(serviceOf("ns", "a", "1", "10.0.0.3")))
+	s.lists.Store(&map[string][]*v1.Service{"ns": own, "default": {compact(serviceOf("default", "kubernetes", "1", "10.0.0.1"))}})
+	if services, err := s.For("ns"); err != nil || len(services) != 2 || own[:2][1] != nil {
+		t.Errorf("%v (%v), and behind the list %v", services, err, own[:2][1])
+	}
 }
 
 // What was known stays while the API server is away, and the end is quick.

@@ -51,7 +51,7 @@ func lookup[T any](kind string, objects map[string]*T) func(string) (*T, error) 
 // inputOf is a container of a pod with what is around it.
 func inputOf(t *testing.T, container string) Input {
 	p := podOf(t, `
-metadata: {name: p, namespace: ns, uid: u-1, labels: {app: web, "a/b": "q\"\n"}, annotations: {Note: n, "example.com/Big": b}}
+metadata: {name: p, namespace: ns, uid: u-1, labels: {app: web, "a/b": "q\"\n"}, annotations: {Note: n, "Example.com/Big": b}}
 spec: {nodeName: node-1, serviceAccountName: sa, enableServiceLinks: false}
 `)
 	c := containerOf(t, container)
@@ -147,7 +147,7 @@ env:
 - {name: F, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}
 - {name: G, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
 - {name: H, valueFrom: {fieldRef: {fieldPath: "metadata.labels['app']"}}}
-- {name: I, valueFrom: {fieldRef: {fieldPath: "metadata.annotations['example.com/Big']"}}}
+- {name: I, valueFrom: {fieldRef: {fieldPath: "metadata.annotations['Example.com/Big']"}}}
 - {name: J, valueFrom: {fieldRef: {fieldPath: "metadata.labels['none']"}}}
 - {name: K, value: "$(G)"}`, "A=p B=ns C=u-1 D=node-1 E=sa F=192.168.0.1 G=10.1.0.5 H=web I=b J= K=10.1.0.5", ""},
 	"field with several lines": {`
