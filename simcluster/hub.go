@@ -15,11 +15,13 @@ import (
 	"nodelet/agent/kubeapi"
 )
 
-// hub feeds all agents from one watch on pods and one on nodes. Handlers are
-// called with the hub's lock held, so they must not call the hub; that they are
-// quick is what makes one hub enough for thousands.
+// hub feeds all agents from one watch each on pods, nodes and services. Handlers
+// are called with the hub's lock held, so they must not call the hub; that they
+// are quick is what makes one hub enough for thousands.
 type hub struct {
 	client kubernetes.Interface
+	// services are the cluster's, for all agents.
+	services kubeapi.Services
 
 	mu sync.Mutex
 	// pods are all bound pods by node and namespace/name. Guarded by mu.
@@ -70,6 +72,11 @@ func (h *hub) run(ctx context.Context) error {
 			UpdateFunc: func(_, obj any) { h.nodeSet(obj.(*v1.Node)) },
 			DeleteFunc: func(obj any) { h.nodeDeleted(last(obj).(*v1.Node)) },
 		}).RunWithContext(ctx)
+	})
+	watches.Go(func() {
+		client := h.client.CoreV1().RESTClient()
+		lw := cache.NewListWatchFromClient(client, "services", v1.NamespaceAll, fields.Everything())
+		kubeapi.FollowServices(ctx, cache.ToListWatcherWithWatchListSemantics(lw, client), &h.services)
 	})
 	pods := h.watch("pods", &v1.Pod{}, cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { h.podSet(obj.(*v1.Pod)) },

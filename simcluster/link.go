@@ -7,7 +7,10 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
+
+	v1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/kubeapi"
 )
@@ -128,6 +131,9 @@ func (b *linkedBody) Close() error {
 type linkedWatches struct {
 	hub  *hub
 	link *link
+	// cut are the services as they were when the link was cut; nil while it is
+	// whole.
+	cut atomic.Pointer[kubeapi.Services]
 }
 
 var _ kubeapi.Watches = (*linkedWatches)(nil)
@@ -158,5 +164,30 @@ func (w *linkedWatches) WatchNode(ctx context.Context, nodeName string, h kubeap
 	}
 }
 
-// WatchServices implements kubeapi.Watches. Nothing is done with services yet.
-func (w *linkedWatches) WatchServices(ctx context.Context) { <-ctx.Done() }
+// WatchServices implements kubeapi.Watches. While the link is cut, the services
+// stay as they were.
+func (w *linkedWatches) WatchServices(ctx context.Context) {
+	for {
+		up, cancel := w.link.wait(ctx)
+		if up == nil {
+			return
+		}
+		w.cut.Store(nil)
+		<-up.Done()
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		kept := &kubeapi.Services{}
+		kept.Set(&w.hub.services)
+		w.cut.Store(kept)
+	}
+}
+
+// Services implements kubeapi.Watches.
+func (w *linkedWatches) Services(namespace string) ([]*v1.Service, error) {
+	if kept := w.cut.Load(); kept != nil {
+		return kept.For(namespace)
+	}
+	return w.hub.services.For(namespace)
+}

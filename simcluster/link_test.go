@@ -150,7 +150,7 @@ func TestHubFeedsPods(t *testing.T) {
 		var watching sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		h.podSet(testPod("a", "1", "n"))
-		watching.Go(func() { (&linkedWatches{h, l}).WatchPods(ctx, "n", &told) })
+		watching.Go(func() { (&linkedWatches{hub: h, link: l}).WatchPods(ctx, "n", &told) })
 		check("before the first list is complete", "set a 1")
 		h.podSet(testPod("b", "1", "n"))
 		h.podSet(testPod("c", "1", "other"))
@@ -199,7 +199,7 @@ func TestHubFeedsNode(t *testing.T) {
 		}
 		var watching sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
-		watching.Go(func() { (&linkedWatches{h, l}).WatchNode(ctx, "n", &told) })
+		watching.Go(func() { (&linkedWatches{hub: h, link: l}).WatchNode(ctx, "n", &told) })
 		check("nothing there", "")
 		set("n", "1")
 		set("other", "1")

@@ -165,7 +165,7 @@ func (f *fleet) newNode(name string, index int, g *NodeGroup) (*simNode, error) 
 	n.deps = agent.Deps{Runtime: n.runtime, Prober: n.runtime, Machine: n.machine, API: api,
 		Rand: random, Logger: f.agentLog()}
 	if f.hub != nil {
-		n.deps.Watches = &linkedWatches{f.hub, n.link}
+		n.deps.Watches = &linkedWatches{hub: f.hub, link: n.link}
 	}
 	return n, n.config.Validate()
 }

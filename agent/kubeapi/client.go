@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	authentication "k8s.io/api/authentication/v1"
 	coordination "k8s.io/api/coordination/v1"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,6 +67,17 @@ func (c *Client) DeletePod(ctx context.Context, namespace, name string, uid type
 		return fmt.Errorf("deleting pod %s/%s: %w", namespace, name, err)
 	}
 	return nil
+}
+
+// CreateToken asks for a token of a service account, as the request's spec says.
+// The Node authorizer permits it for a pod of the node that runs under the
+// account, with the pod's UID in the request.
+func (c *Client) CreateToken(ctx context.Context, namespace, serviceAccount string, r *authentication.TokenRequest) (*authentication.TokenRequest, error) {
+	created, err := c.core.ServiceAccounts(namespace).CreateToken(ctx, serviceAccount, r, metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("creating a token of service account %s/%s: %w", namespace, serviceAccount, err)
+	}
+	return created, nil
 }
 
 // CreateNode creates the Node object.

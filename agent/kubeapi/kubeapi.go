@@ -1,7 +1,9 @@
 // Package kubeapi talks to the API server as one node: calls on pods, nodes,
-// leases and events (client.go), and watches (watch.go). It is the only
-// importer of client-go's transport and informers; the rest of the agent sees
-// small interfaces that *Client satisfies.
+// leases, tokens and events (client.go, events.go), watches on what is bound to
+// the node and on services (watch.go, services.go), and those on the config maps
+// and secrets that its pods refer to (objects.go). It is the only importer of
+// client-go's transport and informers; the rest of the agent sees small
+// interfaces that *Client satisfies.
 package kubeapi
 
 import (
@@ -48,6 +50,8 @@ type Client struct {
 	// calls of a node full of pods.
 	beat   *corev1.CoreV1Client
 	leases leaseOnly
+	// services are what WatchServices has found.
+	services Services
 }
 
 // New returns a Client. Clients whose configurations have one Transport share

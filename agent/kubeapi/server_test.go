@@ -2,10 +2,13 @@ package kubeapi
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"path"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +36,8 @@ type server struct {
 	objects []runtime.Object
 	watches map[string]*io.PipeWriter
 	opened  int
+	// refuse answers a GET in place of the server if it returns anything.
+	refuse func(r *http.Request) (*http.Response, error)
 }
 
 // request is a request that came.
@@ -88,6 +93,14 @@ func (s *server) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := r.Context().Err(); err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	refuse := s.refuse
+	s.mu.Unlock()
+	if refuse != nil && r.Method == http.MethodGet {
+		if status, err := refuse(r); status != nil || err != nil {
+			return status, err
+		}
+	}
 	if r.URL.Query().Get("watch") != "" {
 		return s.watch(r)
 	}
@@ -122,30 +135,79 @@ func response(code int, o runtime.Object) *http.Response {
 	return &http.Response{StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(&body)}
 }
 
-// watch opens a watch and sends it the objects, as the API server does when
-// asked to, with a bookmark at their end.
+// kinds are the kinds of object by resource, as far as they are watched.
+var kinds = map[string]func() runtime.Object{
+	"pods":       func() runtime.Object { return &v1.Pod{TypeMeta: typeMeta("Pod")} },
+	"nodes":      func() runtime.Object { return &v1.Node{TypeMeta: typeMeta("Node")} },
+	"configmaps": func() runtime.Object { return &v1.ConfigMap{TypeMeta: typeMeta("ConfigMap")} },
+	"secrets":    func() runtime.Object { return &v1.Secret{TypeMeta: typeMeta("Secret")} },
+	"services":   func() runtime.Object { return &v1.Service{TypeMeta: typeMeta("Service")} },
+}
+
+func typeMeta(kind string) metav1.TypeMeta { return metav1.TypeMeta{APIVersion: "v1", Kind: kind} }
+
+// watch opens a watch and sends it the objects of its kind that have the name it
+// asks for, as the API server does when asked to, with a bookmark at their end.
+// A watch is closed when its request ends.
 func (s *server) watch(r *http.Request) (*http.Response, error) {
-	reader, writer := io.Pipe()
+	key := r.URL.Path + "?" + r.URL.Query().Get("fieldSelector")
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	reader, writer := io.Pipe()
 	s.opened++
-	s.watches[r.URL.Path+"?"+r.URL.Query().Get("fieldSelector")] = writer
+	s.watches[key] = writer
+	context.AfterFunc(r.Context(), func() { writer.CloseWithError(r.Context().Err()) })
 	if r.URL.Query().Get("sendInitialEvents") == "true" {
-		objects := s.objects
+		end := kinds[path.Base(r.URL.Path)]()
+		name, one := strings.CutPrefix(r.URL.Query().Get("fieldSelector"), "metadata.name=")
+		var objects []runtime.Object
+		for _, o := range s.objects {
+			if reflect.TypeOf(o) == reflect.TypeOf(end) && (!one || o.(metav1.Object).GetName() == name) {
+				objects = append(objects, o)
+			}
+		}
 		go func() {
 			for _, o := range objects {
 				send(writer, watch.Added, o)
-			}
-			var end runtime.Object = &v1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}}
-			if strings.HasSuffix(r.URL.Path, "/nodes") {
-				end = &v1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}}
 			}
 			end.(metav1.Object).SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 			end.(metav1.Object).SetResourceVersion("100")
 			send(writer, watch.Bookmark, end)
 		}()
 	}
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: reader}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: &watchBody{PipeReader: reader, s: s, key: key, writer: writer}}, nil
+}
+
+// watchBody is the reader's end of a watch.
+type watchBody struct {
+	*io.PipeReader
+	s      *server
+	key    string
+	writer *io.PipeWriter
+}
+
+func (b *watchBody) Close() error {
+	b.s.mu.Lock()
+	if b.s.watches[b.key] == b.writer {
+		delete(b.s.watches, b.key)
+	}
+	b.s.mu.Unlock()
+	return b.PipeReader.Close()
+}
+
+// refuseWith has GETs answered by f from now on; nil lets them through.
+func (s *server) refuseWith(f func(r *http.Request) (*http.Response, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = f
+}
+
+// openWatches is how many watches are open.
+func (s *server) openWatches() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.watches)
 }
 
 // send sends an event to a watch and waits until it was read.

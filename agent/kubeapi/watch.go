@@ -3,6 +3,7 @@ package kubeapi
 import (
 	"context"
 	"sync"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
 )
 
 // PodHandler is told of pods, one call at a time. The objects must not be
@@ -38,6 +40,9 @@ type Watches interface {
 	WatchPods(ctx context.Context, nodeName string, h PodHandler)
 	WatchNode(ctx context.Context, nodeName string, h NodeHandler)
 	WatchServices(ctx context.Context)
+	// Services returns what WatchServices knows for the containers of pods in a
+	// namespace; see Services.For.
+	Services(namespace string) ([]*v1.Service, error)
 }
 
 var _ Watches = (*Client)(nil)
@@ -113,19 +118,6 @@ func (c *Client) WatchNode(ctx context.Context, nodeName string, h NodeHandler) 
 	follow(ctx, informer, func() {})
 }
 
-// WatchServices follows all services, as a kubelet does for the environment of
-// its containers. Nothing here uses them yet but the API server's load.
-func (c *Client) WatchServices(ctx context.Context) {
-	lw := listWatch(c.core.Services(metav1.NamespaceAll).List, c.core.Services(metav1.NamespaceAll).Watch, fields.Everything())
-	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, c.core.RESTClient()),
-		ObjectType:    &v1.Service{},
-		Transform:     dropManagedFields,
-		Handler:       cache.ResourceEventHandlerFuncs{},
-	})
-	follow(ctx, informer, func() {})
-}
-
 // follow runs an informer until ctx ends and says when its first list has been
 // handed on.
 func follow(ctx context.Context, informer cache.Controller, synced func()) {
@@ -154,6 +146,24 @@ func listWatch[L runtime.Object](list func(context.Context, metav1.ListOptions) 
 			return open(ctx, o)
 		},
 	}
+}
+
+// endingClock is a clock whose waits end with a context. A Reflector does not
+// look at its own while it waits for an API server that refuses connections.
+type endingClock struct {
+	clock.RealClock
+	ctx context.Context
+}
+
+// After returns a channel that is sent to after d, or when the context ends.
+func (c endingClock) After(d time.Duration) <-chan time.Time {
+	over := make(chan time.Time, 1)
+	ctx, cancel := context.WithTimeout(c.ctx, d)
+	context.AfterFunc(ctx, func() {
+		cancel()
+		over <- time.Now()
+	})
+	return over
 }
 
 // last is the newest known state of a deleted object, also when its deletion
