@@ -153,6 +153,17 @@ func TestThen(t *testing.T) {
 	}
 }
 
+// TestThenLeavesItsReceiver: two keyrings made from one do not share what
+// follows.
+func TestThenLeavesItsReceiver(t *testing.T) {
+	k := Keyring{}.Then(keyringOf("*.com")).Then(keyringOf("*.com")).Then(keyringOf("*.com"))
+	first := k.Then(keyringOf("example.com"))
+	k.Then(keyringOf("example.*"))
+	if got := users(first, "example.com/app"); got != "*.com *.com *.com example.com" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestLookupGivesTheWholeCredential(t *testing.T) {
 	auth := podruntime.Auth{Username: "u", Password: "p", IdentityToken: "t"}
 	k := New(Config{"*.example.com:5000": auth, "index.docker.io": auth, "empty.com": {ServerAddress: "x"}})
