@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/distribution/reference"
 	v1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/pod"
@@ -49,15 +48,6 @@ func newPullError(text string) error {
 	return &pullError{text, podruntime.ErrImagePull}
 }
 
-// normalize returns the whole reference that ref is short for.
-func normalize(ref string) (string, error) {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil {
-		return "", fmt.Errorf("parsing image reference %q: %w: %w", ref, podruntime.ErrInvalidImageName, err)
-	}
-	return reference.TagNameOnly(named).String(), nil
-}
-
 // imageID is the ID of the image that a whole reference leads to.
 func imageID(name string) string {
 	digest := sha256.Sum256([]byte(name))
@@ -77,7 +67,7 @@ func (r *Runtime) addImage(name string) (id string) {
 
 // PullImage implements podruntime.Images.
 func (r *Runtime) PullImage(ctx context.Context, request podruntime.PullRequest, progress func(podruntime.PullProgress)) (string, error) {
-	name, err := normalize(request.Ref)
+	name, err := podruntime.NormalizeImage(request.Ref)
 	if err != nil {
 		return "", err
 	}
@@ -149,7 +139,7 @@ func (r *Runtime) Image(ctx context.Context, ref string) (podruntime.Image, erro
 	defer r.unlock()
 	id := ref
 	if !strings.HasPrefix(ref, "sha256:") {
-		name, err := normalize(ref)
+		name, err := podruntime.NormalizeImage(ref)
 		if err != nil {
 			return podruntime.Image{}, err
 		}

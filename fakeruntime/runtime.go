@@ -98,7 +98,7 @@ func New(options Options) *Runtime {
 	}
 	for _, ref := range options.Images {
 		// A reference that cannot be parsed is of an image that is never found.
-		if name, err := normalize(ref); err == nil {
+		if name, err := podruntime.NormalizeImage(ref); err == nil {
 			r.addImage(name)
 		}
 	}

@@ -1,0 +1,165 @@
+// Package credentials finds the registry credentials for an image, as the
+// kubelet's keyring does: it reads Docker's two configuration formats from
+// secrets and from files of the node, and matches their entries with images.
+//
+// Everything here is a value; reading files is left to the caller's function.
+// A keyring may be used concurrently. Error messages never hold any part of a
+// credential.
+package credentials
+
+import (
+	"cmp"
+	"net"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+
+	"nodelet/agent/podruntime"
+)
+
+// Config is one configuration: credentials by registry, as the registry is
+// written there. A name may have a scheme, a port, a path prefix and globs in
+// its host.
+type Config map[string]podruntime.Auth
+
+// Keyring holds credentials in the order to try them. The zero value is empty.
+type Keyring struct {
+	// entries are in the order of the configurations' names, reversed: of two
+	// names that begin alike the longer is first, and a glob is after a letter.
+	// Entries of one name stay in the order of their configurations.
+	entries []entry
+	// next are tried after all entries.
+	next []Keyring
+}
+
+// entry is a credential for the images of a registry, or of a part of it.
+type entry struct {
+	// name is host and path prefix.
+	name   string
+	host   []string // labels, each may be a glob
+	port   string
+	prefix string
+	auth   podruntime.Auth
+}
+
+// hub is the registry of images that name none, and hubServer what Docker calls
+// it in credentials.
+const (
+	hub       = "docker.io"
+	hubServer = "https://index.docker.io/v1/"
+)
+
+// New returns a keyring of all entries of the configurations. Where two name the
+// same registry, the credentials of the earlier configuration are tried first.
+// Names that cannot be parsed and entries without a credential are left out.
+func New(configs ...Config) Keyring {
+	var k Keyring
+	for _, config := range configs {
+		var own []entry
+		for registry, auth := range config {
+			if e, ok := parseEntry(registry, auth); ok {
+				own = append(own, e)
+			}
+		}
+		// A map has no order; give it one before names that mean the same meet.
+		slices.SortFunc(own, func(a, b entry) int { return compareAuth(a.auth, b.auth) })
+		k.entries = append(k.entries, own...)
+	}
+	slices.SortStableFunc(k.entries, func(a, b entry) int { return cmp.Compare(b.name, a.name) })
+	return k
+}
+
+func compareAuth(a, b podruntime.Auth) int {
+	return cmp.Or(cmp.Compare(a.Username, b.Username), cmp.Compare(a.Password, b.Password),
+		cmp.Compare(a.IdentityToken, b.IdentityToken))
+}
+
+// Then returns a keyring that finds what k finds, followed by what next finds.
+func (k Keyring) Then(next Keyring) Keyring {
+	k.next = append(slices.Clip(k.next), next)
+	return k
+}
+
+// Lookup returns the credentials to try for an image, the most specific entry's
+// first. None means that the image is to be fetched anonymously. A reference
+// that is invalid has no credentials.
+//
+// ServerAddress is the registry that the image comes from.
+func (k Keyring) Lookup(image string) []podruntime.Auth {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return nil
+	}
+	domain, repository := reference.Domain(named), "/"+reference.Path(named)
+	host, port := splitHost(domain)
+	server := domain
+	if domain == hub {
+		server = hubServer
+	}
+	var auths []podruntime.Auth
+	for _, e := range k.entries {
+		if e.port != port || !strings.HasPrefix(repository, e.prefix) || !slices.EqualFunc(e.host, host, matchLabel) {
+			continue
+		}
+		auth := e.auth
+		auth.ServerAddress = server
+		auths = append(auths, auth)
+	}
+	for _, next := range k.next {
+		auths = append(auths, next.Lookup(image)...)
+	}
+	return auths
+}
+
+// parseEntry reads the name of a registry: a scheme is dropped, and so is /v1/
+// or /v2/ in front of the path.
+func parseEntry(registry string, auth podruntime.Auth) (entry, bool) {
+	auth.ServerAddress = ""
+	if auth == (podruntime.Auth{}) {
+		// What Docker leaves where a credential helper has the secret.
+		return entry{}, false
+	}
+	_, rest, hasScheme := strings.Cut(registry, "://")
+	if !hasScheme {
+		rest = registry
+	}
+	parsed, err := url.Parse("https://" + rest)
+	if err != nil || parsed.Host == "" {
+		return entry{}, false
+	}
+	prefix := parsed.Path
+	for _, version := range []string{"/v1/", "/v2/"} {
+		if strings.HasPrefix(prefix, version) {
+			prefix = prefix[len(version)-1:]
+			break
+		}
+	}
+	if prefix == "/" {
+		prefix = ""
+	}
+	domain := parsed.Host
+	if domain == "index."+hub {
+		domain = hub
+	}
+	host, port := splitHost(domain)
+	return entry{name: domain + prefix, host: host, port: port, prefix: prefix, auth: auth}, true
+}
+
+// splitHost returns the labels of a host and its port, which may be empty.
+func splitHost(domain string) (labels []string, port string) {
+	host, port, err := net.SplitHostPort(domain)
+	if err != nil {
+		host, port = domain, ""
+	}
+	return strings.Split(host, "."), port
+}
+
+// matchLabel reports whether one label of a host's name is, or matches, what an
+// entry has in that place.
+func matchLabel(glob, label string) bool {
+	matched, err := path.Match(glob, label)
+	return glob == label || matched && err == nil
+}
