@@ -194,7 +194,14 @@ func (m *model) check(t *testing.T, next plan.Result) {
 			}
 		}
 		switch a.Kind {
+		case plan.UnmountVolumes, plan.RemoveDirectory:
+			if m.observed.AnyRunning() {
+				t.Fatalf("%v while a container runs", a)
+			}
 		case plan.StartContainer:
+			if !m.history.Mounted {
+				t.Fatalf("%v without its volumes", a)
+			}
 			if c := m.observed.Container(a.Container); c != nil && c.State == pod.ContainerRunning {
 				t.Fatalf("%v while %s runs", a, c.ID)
 			}
@@ -255,6 +262,12 @@ func (m *model) carryOut(t *testing.T, a plan.Action) {
 		}
 	case plan.RemoveContainer:
 		o.Containers = slices.DeleteFunc(o.Containers, func(c pod.Container) bool { return c.ID == a.ID })
+	case plan.MountVolumes:
+		m.history.Mounted = true
+	case plan.UnmountVolumes:
+		m.history.Unmounted = true
+	case plan.RemoveDirectory:
+		m.history.Removed = true
 	case plan.RemoveSandbox:
 		o.Sandboxes = slices.DeleteFunc(o.Sandboxes, func(s pod.Sandbox) bool { return s.ID == a.ID })
 		o.Containers = slices.DeleteFunc(o.Containers, func(c pod.Container) bool { return c.SandboxID == a.ID })

@@ -18,6 +18,12 @@ type History struct {
 	End *End
 	// InFlight are the actions under way, by key.
 	InFlight map[string]Action
+	// Mounted says that the pod's volumes were mounted by this agent, Unmounted
+	// that they were let go, Removed that nothing of the pod is left on disk.
+	// Each is done once in an agent's life and is harmless to repeat.
+	Mounted, Unmounted, Removed bool
+	// Mount is the last failure to mount the volumes, zero if there was none.
+	Mount Failure
 	// Sandbox is the last failure to make a sandbox, zero if there was none.
 	Sandbox Failure
 	// Containers is kept by container name.

@@ -75,15 +75,21 @@ const (
 	StartContainer
 	StopContainer
 	RemoveContainer
+	// MountVolumes makes the pod's directory and what its volumes hold;
+	// UnmountVolumes lets the volumes go, RemoveDirectory what is left.
+	MountVolumes
+	UnmountVolumes
+	RemoveDirectory
 )
 
 // String is the kind's name, for logs and tests.
 func (k Kind) String() string {
 	return [...]string{"None", "RunSandbox", "StopSandbox", "RemoveSandbox",
-		"StartContainer", "StopContainer", "RemoveContainer"}[k]
+		"StartContainer", "StopContainer", "RemoveContainer",
+		"MountVolumes", "UnmountVolumes", "RemoveDirectory"}[k]
 }
 
-// Action is something to be done through the runtime.
+// Action is something to be done through the runtime, or to the pod's files.
 type Action struct {
 	Kind Kind
 	// ID is the sandbox or container to act on; for StartContainer the sandbox
@@ -109,12 +115,14 @@ type Action struct {
 // key is under way at a time; a pod makes at most one thing at a time.
 func (a Action) Key() string {
 	switch a.Kind {
-	case RunSandbox, StartContainer:
+	case RunSandbox, StartContainer, MountVolumes:
 		return makeKey
 	case StopContainer:
 		return "stop/" + a.ID
 	case StopSandbox:
 		return "stop-sandbox/" + a.ID
+	case UnmountVolumes, RemoveDirectory:
+		return "clean-up"
 	}
 	return "remove/" + a.ID
 }

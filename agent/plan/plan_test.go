@@ -21,7 +21,9 @@ import (
 
 // TestPlan plays the scripts in testdata. Each is the life of one pod:
 //
-//	pod             a pod's spec in YAML starts a new life at +0s
+//	pod             a pod's spec in YAML starts a new life at +0s, in which its
+//	                volumes give nothing to do; with "files" they do
+//	done            mounted|unmounted|removed …: what was done to its files
 //	observe         what the runtime has, newest first:
 //	                  sandbox ATTEMPT ready|dead
 //	                  NAME ATTEMPT running|created|unknown|exited [code=N] [at=DUR] [reason=R] [sandbox=ATTEMPT] [hash=OLD]
@@ -66,6 +68,14 @@ func (l *life) do(t *testing.T, d *datadriven.TestData) string {
 		*l = life{desired: &pod.Desired{Pod: p, Source: pod.SourceAPI, FirstSeen: epoch}, now: epoch,
 			probes: pod.Probes{}, observed: pod.Observed{UID: "u1"},
 			history: &plan.History{InFlight: map[string]plan.Action{}, Containers: map[string]plan.Container{}}}
+		if !d.HasArg("files") {
+			l.history.Mounted, l.history.Unmounted, l.history.Removed = true, true, true
+		}
+	case "done":
+		l.history.Mount = plan.Failure{}
+		l.history.Mounted = l.history.Mounted || d.HasArg("mounted")
+		l.history.Unmounted = l.history.Unmounted || d.HasArg("unmounted")
+		l.history.Removed = l.history.Removed || d.HasArg("removed")
 	case "observe":
 		l.observe(t, d)
 	case "probe":
@@ -97,6 +107,8 @@ func (l *life) do(t *testing.T, d *datadriven.TestData) string {
 				}
 			}
 		})
+	case "fail-mount":
+		l.history.Mount = plan.Failure{Reason: "FailedMount", At: l.now, RetryAt: l.now.Add(10 * time.Second)}
 	case "fail":
 		l.fail(t, d)
 	case "status":

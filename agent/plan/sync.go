@@ -19,6 +19,9 @@ func (p *planner) sync() {
 		p.finished = true
 		return
 	}
+	if !p.mounted() {
+		return
+	}
 	p.stopUnwanted()
 	sandbox := p.Observed.Sandbox()
 	if sandbox == nil || !sandbox.Ready {
@@ -32,6 +35,20 @@ func (p *planner) sync() {
 	for i := range p.Desired.Pod.Spec.Containers {
 		p.syncContainer(sandbox, &p.Desired.Pod.Spec.Containers[i])
 	}
+}
+
+// mounted reports whether the pod's volumes are there; if not, nothing else of
+// the pod is touched.
+func (p *planner) mounted() bool {
+	if p.History.Mounted {
+		return true
+	}
+	if f := p.History.Mount; !f.IsZero() && p.Now.Before(f.RetryAt) {
+		p.wakeAt(f.RetryAt)
+		return false
+	}
+	p.do(Action{Kind: MountVolumes})
+	return false
 }
 
 // allDone reports whether nothing of the pod is to be started any more: an init

@@ -33,6 +33,9 @@ func (p *planner) terminate() {
 		return
 	}
 	p.result.Phase = pod.Terminated
+	if !p.History.Unmounted {
+		p.do(Action{Kind: UnmountVolumes})
+	}
 	if p.vanishes() {
 		p.removeAll()
 	}
@@ -56,7 +59,13 @@ func (p *planner) removeAll() {
 			p.do(Action{Kind: RemoveContainer, ID: c.ID, Container: c.Name})
 		}
 	}
-	p.result.Gone = p.Observed.Empty()
+	if !p.Observed.Empty() || !p.History.Unmounted {
+		return
+	}
+	if !p.History.Removed {
+		p.do(Action{Kind: RemoveDirectory})
+	}
+	p.result.Gone = p.History.Removed
 }
 
 // stopContainers stops what runs and reports whether anything still does.

@@ -2,15 +2,12 @@ package worker
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/plan"
 	"nodelet/agent/pod"
-	"nodelet/agent/podruntime"
 )
 
 // Reasons of the events that the worker makes, as the kubelet gives them.
@@ -26,6 +23,8 @@ const (
 	eventFailedSandbox     = "FailedCreatePodSandBox"
 	eventSandboxChanged    = "SandboxChanged"
 	eventErrImageNeverPull = "ErrImageNeverPull"
+	eventFailedMount       = "FailedMount"
+	eventPullSecret        = "FailedToRetrieveImagePullSecret"
 )
 
 // task is one action with what it was planned from.
@@ -52,21 +51,29 @@ func (w *Worker) start(ctx context.Context, st *state, uid pod.UID, t task) {
 	go func() {
 		defer w.actions.Done()
 		defer cancel()
-		failure := w.execute(ctx, t)
-		refreshed := w.Observed.Refresh(ctx, uid) == nil
-		w.post(uid, result{key: key, seq: seq, action: t.action, failure: failure, at: time.Now(), refreshed: refreshed})
+		failure, err := w.execute(ctx, uid, t)
+		done := failure == nil && err == nil && ctx.Err() == nil
+		// What touches only the pod's files leaves the runtime as it was.
+		refreshed := isOfFiles(t.action.Kind) || w.Observed.Refresh(ctx, uid) == nil
+		w.post(uid, result{key: key, seq: seq, action: t.action, failure: failure, done: done, at: time.Now(), refreshed: refreshed})
 	}()
 }
 
-// execute does what an action says and returns why it could not, or nil.
-func (w *Worker) execute(ctx context.Context, t task) *plan.Failure {
+func isOfFiles(k plan.Kind) bool {
+	return k == plan.MountVolumes || k == plan.UnmountVolumes || k == plan.RemoveDirectory
+}
+
+// execute does what an action says. What could not be made is a failure, what
+// could not be ended an error; both are told before it returns.
+func (w *Worker) execute(ctx context.Context, uid pod.UID, t task) (failure *plan.Failure, err error) {
 	a := t.action
-	var err error
 	switch a.Kind {
+	case plan.MountVolumes:
+		return w.mountVolumes(ctx, t), nil
 	case plan.RunSandbox:
-		return w.runSandbox(ctx, t)
+		return w.runSandbox(ctx, t), nil
 	case plan.StartContainer:
-		return w.startContainer(ctx, t)
+		return w.startContainer(ctx, t), nil
 	case plan.StopContainer:
 		err = w.stopContainer(ctx, t)
 	case plan.StopSandbox:
@@ -75,9 +82,13 @@ func (w *Worker) execute(ctx context.Context, t task) *plan.Failure {
 		err = w.Sandboxes.RemoveSandbox(ctx, a.ID)
 	case plan.RemoveContainer:
 		err = w.Containers.RemoveContainer(ctx, a.ID)
+	case plan.UnmountVolumes:
+		err = w.Volumes.Unmount(ctx, uid)
+	case plan.RemoveDirectory:
+		err = w.Volumes.Remove(ctx, uid)
 	}
 	if err == nil || ctx.Err() != nil {
-		return nil
+		return nil, err
 	}
 	w.Log.Warn("Could not end part of a pod", "action", a.Kind, "id", a.ID, "container", a.Container, "err", err)
 	if t.desired != nil {
@@ -86,7 +97,7 @@ func (w *Worker) execute(ctx context.Context, t task) *plan.Failure {
 	// What cannot be ended is tried again for ever; the action counts as under
 	// way until then.
 	pause(ctx, w.config.SyncBackoff)
-	return nil
+	return nil, err
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -98,12 +109,24 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+func (w *Worker) mountVolumes(ctx context.Context, t task) *plan.Failure {
+	err := w.Volumes.Mount(ctx, t.desired.Pod)
+	if err == nil || ctx.Err() != nil {
+		return nil
+	}
+	w.event(t.desired.Pod, "", v1.EventTypeWarning, eventFailedMount, err.Error())
+	return &plan.Failure{Reason: eventFailedMount, Message: err.Error()}
+}
+
 func (w *Worker) runSandbox(ctx context.Context, t task) *plan.Failure {
 	p := t.desired.Pod
 	if t.action.Attempt > 0 {
 		w.event(p, "", v1.EventTypeNormal, eventSandboxChanged, "Pod sandbox changed, it will be killed and re-created.")
 	}
-	_, err := w.Sandboxes.RunSandbox(ctx, podruntime.SandboxConfig{Pod: p, Attempt: t.action.Attempt, Hostname: hostname(p)})
+	config, err := w.sandboxConfig(p, t.action.Attempt)
+	if err == nil {
+		_, err = w.Sandboxes.RunSandbox(ctx, config)
+	}
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}
@@ -114,7 +137,7 @@ func (w *Worker) runSandbox(ctx context.Context, t task) *plan.Failure {
 func (w *Worker) startContainer(ctx context.Context, t task) *plan.Failure {
 	p, a := t.desired.Pod, t.action
 	c, _ := pod.ContainerSpec(p, a.Container)
-	imageID, failure := w.ensureImage(ctx, p, c)
+	image, failure := w.ensureImage(ctx, p, c)
 	if failure != nil {
 		w.event(p, c.Name, v1.EventTypeWarning, eventFailed, "Error: "+failure.Reason)
 		return failure
@@ -122,7 +145,11 @@ func (w *Worker) startContainer(ctx context.Context, t task) *plan.Failure {
 	if ctx.Err() != nil {
 		return nil
 	}
-	id, err := w.Containers.CreateContainer(ctx, a.ID, containerConfig(p, c, a.Attempt, imageID))
+	config, err := w.containerConfig(ctx, t, c, image)
+	if err != nil {
+		return w.startFailed(ctx, p, c, reasonConfig, err)
+	}
+	id, err := w.Containers.CreateContainer(ctx, a.ID, config)
 	if err != nil {
 		return w.startFailed(ctx, p, c, "CreateContainerError", err)
 	}
@@ -148,66 +175,4 @@ func (w *Worker) stopContainer(ctx context.Context, t task) error {
 		w.event(t.desired.Pod, t.action.Container, v1.EventTypeNormal, eventKilling, t.action.Message)
 	}
 	return w.Containers.StopContainer(ctx, t.action.ID, t.action.Grace)
-}
-
-// ensureImage returns the ID of the container's image, pulled where the pull
-// policy wants it.
-func (w *Worker) ensureImage(ctx context.Context, p *v1.Pod, c *v1.Container) (string, *plan.Failure) {
-	image, err := w.Images.Image(ctx, c.Image)
-	switch {
-	case err != nil && !podruntime.IsNotFound(err):
-		return "", &plan.Failure{Reason: "ImageInspectError",
-			Message: fmt.Sprintf("Failed to inspect image %q: %v", c.Image, err)}
-	case err == nil && c.ImagePullPolicy != v1.PullAlways:
-		w.event(p, c.Name, v1.EventTypeNormal, eventPulled,
-			fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
-		return image.ID, nil
-	case c.ImagePullPolicy == v1.PullNever:
-		message := fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image)
-		w.event(p, c.Name, v1.EventTypeWarning, eventErrImageNeverPull, message)
-		return "", &plan.Failure{Reason: "ErrImageNeverPull", Message: message}
-	}
-	return w.pullImage(ctx, p, c)
-}
-
-func (w *Worker) pullImage(ctx context.Context, p *v1.Pod, c *v1.Container) (string, *plan.Failure) {
-	w.event(p, c.Name, v1.EventTypeNormal, eventPulling, fmt.Sprintf("Pulling image %q", c.Image))
-	asked := time.Now()
-	select {
-	case w.pulls <- struct{}{}:
-		defer func() { <-w.pulls }()
-	case <-ctx.Done():
-		return "", nil
-	}
-	began := time.Now()
-	id, err := w.Images.PullImage(ctx, podruntime.PullRequest{Ref: c.Image, Pod: p}, nil)
-	if ctx.Err() != nil {
-		return "", nil
-	}
-	if err != nil {
-		w.event(p, c.Name, v1.EventTypeWarning, eventFailed, fmt.Sprintf("Failed to pull image %q: %v", c.Image, err))
-		reason := pullReason(err)
-		return "", &plan.Failure{Reason: reason, Message: err.Error(), Pull: true,
-			BackoffMessage: fmt.Sprintf("%s: %s: %v", backoffMessage(c.Image), reason, err)}
-	}
-	var size int64
-	if image, err := w.Images.Image(ctx, id); err == nil {
-		size = image.Size
-	}
-	now := time.Now()
-	w.event(p, c.Name, v1.EventTypeNormal, eventPulled,
-		fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.", c.Image,
-			now.Sub(began).Truncate(time.Millisecond), now.Sub(asked).Truncate(time.Millisecond), size))
-	return id, nil
-}
-
-func backoffMessage(image string) string { return fmt.Sprintf("Back-off pulling image %q", image) }
-
-func pullReason(err error) string {
-	for _, known := range []error{podruntime.ErrInvalidImageName, podruntime.ErrRegistryUnavailable} {
-		if errors.Is(err, known) {
-			return known.Error()
-		}
-	}
-	return plan.ReasonErrImagePull
 }

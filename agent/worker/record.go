@@ -14,7 +14,9 @@ type result struct {
 	seq     uint64
 	action  plan.Action
 	failure *plan.Failure
-	at      time.Time
+	// done says that the action did what it was to do.
+	done bool
+	at   time.Time
 	// refreshed says that the pod was looked at in the runtime since.
 	refreshed bool
 }
@@ -49,6 +51,8 @@ func (w *Worker) record(st *state, uid pod.UID) {
 	w.mu.Lock()
 	results := w.results[uid]
 	delete(w.results, uid)
+	retry := w.retries[uid]
+	delete(w.retries, uid)
 	w.mu.Unlock()
 	for _, r := range results {
 		if f, ok := st.flights[r.key]; ok && f.seq == r.seq {
@@ -63,10 +67,35 @@ func (w *Worker) record(st *state, uid pod.UID) {
 		}
 		w.recordOutcome(st, r)
 	}
+	if retry {
+		retryNow(&st.history)
+	}
+}
+
+// retryNow has what may have failed for want of a config map or a secret tried
+// without further delay.
+func retryNow(h *plan.History) {
+	h.Mount.RetryAt = time.Time{}
+	for name, c := range h.Containers {
+		if c.Failure.Reason == reasonConfig {
+			c.Failure.RetryAt = time.Time{}
+			h.Containers[name] = c
+		}
+	}
 }
 
 func (w *Worker) recordOutcome(st *state, r result) {
 	switch r.action.Kind {
+	case plan.MountVolumes:
+		st.history.Mount = plan.Failure{}
+		if r.failure != nil {
+			st.history.Mount = w.timed(*r.failure, r.at, w.syncBackoff())
+		}
+		st.history.Mounted = st.history.Mounted || r.done
+	case plan.UnmountVolumes:
+		st.history.Unmounted = st.history.Unmounted || r.done
+	case plan.RemoveDirectory:
+		st.history.Removed = st.history.Removed || r.done
 	case plan.RunSandbox:
 		st.history.Sandbox = plan.Failure{}
 		if r.failure != nil {

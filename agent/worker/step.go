@@ -8,6 +8,7 @@ import (
 
 	"nodelet/agent/plan"
 	"nodelet/agent/pod"
+	"nodelet/agent/podenv"
 	"nodelet/agent/podstatus"
 )
 
@@ -25,7 +26,7 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 		w.refresh(ctx, st, uid)
 		return
 	}
-	if !known && observed.Empty() {
+	if !known && observed.Empty() && st.history.Removed {
 		w.drop(st, uid)
 		return
 	}
@@ -36,6 +37,7 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 	}
 	next := plan.Next(in)
 	w.enter(st, next, in.Now)
+	w.register(st, in.Desired, next.Phase)
 	for _, a := range next.Actions {
 		w.start(ctx, st, uid, task{desired: in.Desired, observed: observed, action: a})
 	}
@@ -64,8 +66,24 @@ func (w *Worker) drop(st *state, uid pod.UID) {
 	}
 	w.Probes.Forget(uid)
 	w.Publisher.Forget(uid)
+	w.Objects.Unregister(uid)
 	w.queue.addAt(uid, time.Time{})
 	delete(w.pods, uid)
+}
+
+// register says which config maps and secrets the pod needs, for as long as
+// it is to run.
+func (w *Worker) register(st *state, d *pod.Desired, phase pod.Phase) {
+	switch {
+	case d == nil:
+	case phase == pod.Terminated && st.registered != nil:
+		st.registered = nil
+		w.Objects.Unregister(d.UID())
+	case phase != pod.Terminated && st.registered != d.Pod && d.Rejection == nil:
+		st.registered = d.Pod
+		configMaps, secrets := podenv.References(d.Pod)
+		w.Objects.Register(d.UID(), d.Pod.Namespace, configMaps, secrets)
+	}
 }
 
 // enter notes how far the pod's life has come.
@@ -102,7 +120,7 @@ func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	status := podstatus.Compute(podstatus.Input{
 		Desired: d, Observed: in.Observed, Probes: in.Probes, Phase: next.Phase,
 		Waiting: next.Waiting, End: next.End, Previous: previous,
-		HostIPs: w.HostIPs(), RuntimeName: w.config.RuntimeName, Now: in.Now,
+		HostIPs: w.Host.IPs(), RuntimeName: w.config.RuntimeName, Now: in.Now,
 	})
 	st.status = status
 	if next.Phase == pod.Terminated && !st.ended {

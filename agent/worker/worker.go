@@ -18,8 +18,10 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"nodelet/agent/credentials"
 	"nodelet/agent/plan"
 	"nodelet/agent/pod"
+	"nodelet/agent/podenv"
 	"nodelet/agent/podruntime"
 )
 
@@ -57,6 +59,46 @@ type Publisher interface {
 	Forget(uid pod.UID)
 }
 
+// Volumes keeps the pods' files. Its calls may wait; each may be repeated.
+type Volumes interface {
+	// Mount makes the pod's directory and what its volumes hold.
+	Mount(ctx context.Context, p *v1.Pod) error
+	// Mounts are the binds of a container's volume mounts; env expands their
+	// subPathExpr.
+	Mounts(p *v1.Pod, c *v1.Container, env []podruntime.EnvVar) ([]podruntime.Mount, error)
+	// File writes a file of the agent's own into the pod's directory and
+	// returns where it is; empty where pods have no files.
+	File(uid pod.UID, name string, content []byte) (path string, err error)
+	// Unmount lets the volumes of a pod go of which nothing runs any more,
+	// Remove what is left of its directory.
+	Unmount(ctx context.Context, uid pod.UID) error
+	Remove(ctx context.Context, uid pod.UID) error
+}
+
+// Objects are the config maps and secrets that pods refer to.
+type Objects interface {
+	// Register says what a pod refers to from now on, so that changes mark it;
+	// Unregister that it no longer does.
+	Register(uid pod.UID, namespace string, configMaps, secrets []string)
+	Unregister(uid pod.UID)
+	ConfigMap(ctx context.Context, namespace, name string) (*v1.ConfigMap, error)
+	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
+}
+
+// Host is what containers are told of the machine and the cluster.
+type Host interface {
+	// Node is the newest Node object.
+	Node() *v1.Node
+	// IPs are the node's addresses, the primary one first.
+	IPs() []string
+	// Services are those that pods in a namespace are told of.
+	Services(namespace string) ([]*v1.Service, error)
+	// Credentials are those that the node itself has, for any image.
+	Credentials() credentials.Keyring
+	// ReadFile reads a file of the machine, such as resolv.conf.
+	ReadFile(name string) ([]byte, error)
+}
+
 // Config is how the worker behaves. The zero value is not valid.
 type Config struct {
 	Backoff plan.BackoffLimits
@@ -67,6 +109,15 @@ type Config struct {
 	MaxParallelPulls int
 	// RuntimeName is the scheme of container IDs in statuses.
 	RuntimeName string
+	// ClusterDNS is the cluster's name service, ResolvConf the file with the
+	// machine's own; empty for none.
+	ClusterDNS podenv.ClusterDNS
+	ResolvConf string
+	// PodLogsDirectory is where links to the containers' logs go; empty for none.
+	PodLogsDirectory string
+	// CgroupOf returns the cgroup of a pod, empty for the runtime's own choice;
+	// nil for none.
+	CgroupOf func(*v1.Pod) string
 }
 
 // DefaultConfig has the kubelet's values.
@@ -83,10 +134,11 @@ type Deps struct {
 	Sandboxes  podruntime.Sandboxes
 	Containers podruntime.Containers
 	Images     podruntime.Images
+	Volumes    Volumes
+	Objects    Objects
+	Host       Host
 	// Event is told what the pods' owners should hear of; it does not wait.
 	Event func(pod.Event)
-	// HostIPs are the node's addresses, the primary one first.
-	HostIPs func() []string
 	// Rand is used by the worker alone.
 	Rand *rand.Rand
 	Log  *slog.Logger
@@ -105,6 +157,8 @@ type Worker struct {
 
 	mu      sync.Mutex
 	results map[pod.UID][]result
+	// retries are the pods of which something that failed may succeed now.
+	retries map[pod.UID]bool
 }
 
 // state is what the worker remembers of one pod.
@@ -122,7 +176,9 @@ type state struct {
 	finished bool
 	// rejected says that the rejection was told.
 	rejected bool
-	seq      uint64
+	// registered is the object whose references were registered.
+	registered *v1.Pod
+	seq        uint64
 }
 
 type flight struct {
@@ -134,11 +190,21 @@ type flight struct {
 func New(config Config, deps Deps) *Worker {
 	return &Worker{config: config, Deps: deps, queue: newQueue(),
 		pulls: make(chan struct{}, config.MaxParallelPulls),
-		pods:  map[pod.UID]*state{}, results: map[pod.UID][]result{}}
+		pods:  map[pod.UID]*state{}, results: map[pod.UID][]result{},
+		retries: map[pod.UID]bool{}}
 }
 
 // Mark marks a pod dirty: it is looked at soon. It does not wait.
 func (w *Worker) Mark(uid pod.UID) { w.queue.add(uid) }
+
+// Retry marks a pod dirty because something that it refers to has changed: what
+// failed for want of it is tried at once.
+func (w *Worker) Retry(uid pod.UID) {
+	w.mu.Lock()
+	w.retries[uid] = true
+	w.mu.Unlock()
+	w.queue.add(uid)
+}
 
 // Run works until ctx ends, then abandons the actions under way and returns
 // when they have ended. Nothing is stopped: the pods outlive the agent.

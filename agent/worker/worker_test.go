@@ -258,3 +258,49 @@ func BenchmarkUnchangedPod(b *testing.B) {
 		b.Errorf("an unchanged pod cost calls: %q", w.calls)
 	}
 }
+
+// What cannot be mounted is tried again after a while, and at once when
+// something that the pod refers to has changed.
+func TestMountFailureIsRetriedOnChange(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		w.images["img"] = true
+		w.setFailure("Mount", errors.New(`configmap "c" not found`))
+		w.put(testPod("p", nil))
+		synctest.Wait()
+		w.expectCalls(t)
+		if got := w.status().ContainerStatuses[0].State.Waiting.Reason; got != "ContainerCreating" || !slices.Contains(w.events, "FailedMount") {
+			t.Errorf("waiting for %s, events %q", got, w.events)
+		}
+		w.setFailure("Mount", nil)
+		w.worker.Retry("p")
+		synctest.Wait()
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0")
+	})
+}
+
+// A container that refers to what does not exist waits with the kubelet's
+// reason until it does.
+func TestConfigErrorIsRetriedOnChange(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		w.images["img"] = true
+		w.setFailure("ConfigMap", errors.New("not found"))
+		ref := &v1.ConfigMapKeySelector{LocalObjectReference: v1.LocalObjectReference{Name: "c"}, Key: "k"}
+		w.put(testPod("p", func(p *v1.Pod) {
+			p.Spec.Containers[0].Env = []v1.EnvVar{{Name: "X", ValueFrom: &v1.EnvVarSource{ConfigMapKeyRef: ref}}}
+		}))
+		synctest.Wait()
+		waiting := w.status().ContainerStatuses[0].State.Waiting
+		if waiting.Reason != "CreateContainerConfigError" || waiting.Message != `configmap "c" not found` {
+			t.Errorf("waiting: %+v", waiting)
+		}
+		if !w.registered["p"] {
+			t.Error("the pod's references are not followed")
+		}
+		w.setFailure("ConfigMap", nil)
+		w.worker.Retry("p")
+		synctest.Wait()
+		if got := w.status().Phase; got != v1.PodRunning {
+			t.Errorf("phase %s once the config map is there, want Running", got)
+		}
+	})
+}

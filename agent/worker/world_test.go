@@ -12,10 +12,13 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"nodelet/agent/credentials"
 	"nodelet/agent/pod"
+	"nodelet/agent/podenv"
 	"nodelet/agent/podruntime"
 )
 
@@ -37,16 +40,19 @@ type world struct {
 	// finished are the pods whose deletion was completed.
 	finished []pod.UID
 	ended    map[pod.UID]bool
-	worker   *Worker
+	// registered are the pods whose references were registered.
+	registered map[pod.UID]bool
+	worker     *Worker
 }
 
 func newWorld() *world {
 	w := &world{ready: true, desired: map[pod.UID]pod.Desired{}, observed: map[pod.UID]pod.Observed{},
-		images: map[string]bool{}, fail: map[string]error{}, ended: map[pod.UID]bool{}}
+		images: map[string]bool{}, fail: map[string]error{}, ended: map[pod.UID]bool{}, registered: map[pod.UID]bool{}}
 	config := DefaultConfig()
 	config.RuntimeName = "test"
+	config.ClusterDNS = podenv.ClusterDNS{IPs: []string{"10.96.0.10"}, Domain: "cluster.local"}
 	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: noProbes{}, Publisher: publisherOf{w},
-		Sandboxes: w, Containers: w, Images: w, Event: w.event, HostIPs: func() []string { return []string{"192.0.2.1"} },
+		Sandboxes: w, Containers: w, Images: w, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
 		Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler)})
 	return w
 }
@@ -120,6 +126,53 @@ func (o observedOf) Get(uid pod.UID) (pod.Observed, bool) {
 }
 
 func (o observedOf) Refresh(context.Context, pod.UID) error { return o.failure("Refresh") }
+
+// filesOf are the pods' files; only what goes wrong is counted as a call.
+type filesOf struct{ *world }
+
+func (f filesOf) Mount(context.Context, *v1.Pod) error { return f.failure("Mount") }
+func (f filesOf) Mounts(*v1.Pod, *v1.Container, []podruntime.EnvVar) ([]podruntime.Mount, error) {
+	return nil, f.failure("Mounts")
+}
+func (f filesOf) File(uid pod.UID, name string, _ []byte) (string, error) {
+	return "/pods/" + string(uid) + "/" + name, nil
+}
+func (f filesOf) Unmount(context.Context, pod.UID) error { return f.failure("Unmount") }
+func (f filesOf) Remove(context.Context, pod.UID) error  { return f.failure("Remove") }
+
+// objectsOf are the config maps and secrets: none.
+type objectsOf struct{ *world }
+
+func (o objectsOf) Register(uid pod.UID, _ string, _, _ []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.registered[uid] = true
+}
+
+func (o objectsOf) Unregister(uid pod.UID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.registered, uid)
+}
+
+func (o objectsOf) ConfigMap(_ context.Context, _, name string) (*v1.ConfigMap, error) {
+	if o.failure("ConfigMap") != nil {
+		return nil, apierrors.NewNotFound(v1.Resource("configmaps"), name)
+	}
+	return &v1.ConfigMap{Data: map[string]string{"k": "v"}}, nil
+}
+
+func (o objectsOf) Secret(_ context.Context, _, name string) (*v1.Secret, error) {
+	return nil, apierrors.NewNotFound(v1.Resource("secrets"), name)
+}
+
+type testHost struct{}
+
+func (testHost) Node() *v1.Node                         { return &v1.Node{} }
+func (testHost) IPs() []string                          { return []string{"192.0.2.1"} }
+func (testHost) Services(string) ([]*v1.Service, error) { return nil, nil }
+func (testHost) Credentials() credentials.Keyring       { return credentials.Keyring{} }
+func (testHost) ReadFile(string) ([]byte, error)        { return nil, nil }
 
 type noProbes struct{}
 
