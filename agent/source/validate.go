@@ -1,6 +1,7 @@
 package source
 
 import (
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -205,25 +206,28 @@ func (v *containerValidator) mounts(mounts []v1.VolumeMount, at *field.Path) fie
 			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
 		}
 		paths[m.MountPath] = true
-		for name, sub := range map[string]string{"subPath": m.SubPath, "subPathExpr": m.SubPathExpr} {
-			if path.IsAbs(sub) {
-				errs = append(errs, field.Invalid(at.Child(name), sub, "must be a relative path"))
-			}
-			errs = append(errs, noBacksteps(sub, at.Child(name))...)
-		}
+		errs = append(errs, validateSubPath(m.SubPath, at.Child("subPath"))...)
+		errs = append(errs, validateSubPath(m.SubPathExpr, at.Child("subPathExpr"))...)
 	}
 	return errs
 }
 
+func validateSubPath(p string, at *field.Path) field.ErrorList {
+	if path.IsAbs(p) {
+		return field.ErrorList{field.Invalid(at, p, "must be a relative path")}
+	}
+	return noBacksteps(p, at)
+}
+
 func validateResources(r *v1.ResourceRequirements, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	for name, q := range r.Limits {
-		if q.Sign() < 0 {
+	for _, name := range slices.Sorted(maps.Keys(r.Limits)) {
+		if q := r.Limits[name]; q.Sign() < 0 {
 			errs = append(errs, field.Invalid(at.Child("limits").Key(string(name)), q.String(), "must be 0 or more"))
 		}
 	}
-	for name, q := range r.Requests {
-		at := at.Child("requests").Key(string(name))
+	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
+		q, at := r.Requests[name], at.Child("requests").Key(string(name))
 		limit, limited := r.Limits[name]
 		switch {
 		case q.Sign() < 0:
