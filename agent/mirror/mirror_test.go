@@ -298,7 +298,11 @@ func TestStaleWatch(t *testing.T) {
 		w.keeper.Deleted(old)
 		w.expect(t)
 		// Somebody else's pod has the name: that is retried, and not taken away.
-		w.set(func() { w.pods[web].UID = "theirs" })
+		w.set(func() {
+			theirs := w.pods[web].DeepCopy()
+			theirs.UID = "theirs"
+			w.pods[web] = theirs
+		})
 		w.keeper.Deleted(mirrorOf(staticPod("a"), "m11", "11"))
 		w.expect(t, "create web-n a")
 		time.Sleep(firstRetry)

@@ -37,12 +37,14 @@ type world struct {
 	// finished are the pods whose deletion was completed.
 	finished []pod.UID
 	ended    map[pod.UID]bool
-	worker   *Worker
+	// again are the static pods that come back as soon as they are forgotten.
+	again  map[pod.UID]*v1.Pod
+	worker *Worker
 }
 
 func newWorld() *world {
 	w := &world{ready: true, desired: map[pod.UID]pod.Desired{}, observed: map[pod.UID]pod.Observed{},
-		images: map[string]bool{}, fail: map[string]error{}, ended: map[pod.UID]bool{}}
+		images: map[string]bool{}, fail: map[string]error{}, ended: map[pod.UID]bool{}, again: map[pod.UID]*v1.Pod{}}
 	config := DefaultConfig()
 	config.RuntimeName = "test"
 	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: noProbes{}, Publisher: publisherOf{w},
@@ -101,6 +103,11 @@ func (w *world) Forget(uid pod.UID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.desired, uid)
+	if p := w.again[uid]; p != nil {
+		delete(w.again, uid)
+		w.desired[uid] = pod.Desired{Pod: p, Source: pod.SourceFile, FirstSeen: time.Now()}
+		w.worker.Mark(uid)
+	}
 }
 
 func (w *world) event(e pod.Event) {
