@@ -9,10 +9,12 @@ import (
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"nodelet/agent/admit"
 	"nodelet/agent/desired"
 	"nodelet/agent/kubeapi"
+	"nodelet/agent/mirror"
 	"nodelet/agent/node"
 	"nodelet/agent/observe"
 	"nodelet/agent/plan"
@@ -50,12 +52,15 @@ type Agent struct {
 	deps   Deps
 
 	desired   *desired.Set
+	mirrors   *mirror.Keeper
 	observer  *observe.Observer
 	prober    *probe.Prober
 	publisher *publish.Publisher
 	node      *node.Manager
 	worker    *worker.Worker
 	recorder  *kubeapi.Recorder
+	// static are the sources of static pods.
+	static []func(context.Context)
 }
 
 // New wires an agent. Nothing happens before Run. An error names every fault of
@@ -95,14 +100,26 @@ func (a *Agent) Run(ctx context.Context) error {
 		return nil
 	case <-a.observer.Synced():
 	}
-	// Admission needs the node as the API server has it.
+	// Static pods run without an API server, so for their admission it is enough
+	// to know what would be registered.
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.node.Described():
+	}
+	parts.Go(func() { a.worker.Run(ctx) })
+	for _, run := range a.static {
+		parts.Go(func() { run(ctx) })
+	}
+	// The others were bound to the node as the API server has it: only that one
+	// has all labels.
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-a.node.Registered():
 	}
-	parts.Go(func() { a.worker.Run(ctx) })
-	pods := source.NewAPI(a.desired, a.publisher.OnPod)
+	parts.Go(func() { a.mirrors.Run(ctx) })
+	pods := source.NewAPI(a.desired, a.mirrors, a.publisher.OnPod)
 	parts.Go(func() { a.deps.Watches.WatchNode(ctx, a.config.NodeName, a.node) })
 	parts.Go(func() { a.deps.Watches.WatchServices(ctx) })
 	a.deps.Watches.WatchPods(ctx, a.config.NodeName, pods)
@@ -125,19 +142,49 @@ func (a *Agent) wire() {
 		Timeout:      a.config.RuntimeRequestTimeout,
 		RetryPeriod:  observe.DefaultConfig().RetryPeriod,
 	}, a.deps.Runtime, mark, log)
-	a.desired = desired.New([]pod.Source{pod.SourceAPI}, a.admit, desired.Hooks{
+	a.desired = desired.New(a.sources(), a.admit, desired.Hooks{
 		Changed: mark,
 		Ready: func() {
 			for _, uid := range a.observer.UIDs() {
 				mark(uid)
 			}
+			a.mirrors.MarkAll()
 		},
+		Static: func(name types.NamespacedName) { a.mirrors.Mark(name) },
 	})
-	a.publisher = publish.New(a.deps.API, log)
+	a.wireStatic()
+	a.mirrors = mirror.New(mirror.Deps{API: a.deps.API, Desired: a.desired,
+		Node: func() *v1.Node { return a.node.Node() }, Log: log})
+	a.publisher = publish.New(a.deps.API, a.mirrors.Mirror, log)
 	a.prober = probe.New(probe.Deps{Target: a.deps.Prober, Exec: execer{a.deps.Runtime}, Rand: a.rand(),
 		Changed: mark, Event: a.event, Log: log})
 	a.node = a.newNode()
 	a.worker = a.newWorker()
+}
+
+// sources are where the configuration has pods come from.
+func (a *Agent) sources() []pod.Source {
+	sources := []pod.Source{pod.SourceAPI}
+	if a.config.StaticPodPath != "" {
+		sources = append(sources, pod.SourceFile)
+	}
+	if a.config.StaticPodURL != "" {
+		sources = append(sources, pod.SourceHTTP)
+	}
+	return sources
+}
+
+// wireStatic makes the sources of static pods that are configured.
+func (a *Agent) wireStatic() {
+	c := &a.config
+	if c.StaticPodPath != "" {
+		a.static = append(a.static, source.NewFile(source.FileConfig{Path: c.StaticPodPath,
+			NodeName: c.NodeName, Period: c.FileCheckFrequency}, a.desired, a.deps.Logger).Run)
+	}
+	if c.StaticPodURL != "" {
+		a.static = append(a.static, source.NewHTTP(source.HTTPConfig{URL: c.StaticPodURL, Header: c.StaticPodURLHeader,
+			NodeName: c.NodeName, Period: c.HTTPCheckFrequency}, a.desired, a.deps.Logger).Run)
+	}
 }
 
 func (a *Agent) newNode() *node.Manager {
@@ -164,9 +211,10 @@ func (a *Agent) newWorker() *worker.Worker {
 	})
 }
 
-// admit says why the node refuses a pod, given its newest Node object.
+// admit says why the node refuses a pod, given its newest Node object, or for a
+// static pod the one that is to be registered.
 func (a *Agent) admit(active []*v1.Pod, p *v1.Pod) *pod.Rejection {
-	return admit.Pod(a.node.Node(), active, p)
+	return admit.Pod(a.node.AnyNode(), active, p)
 }
 
 // event passes an event on to the pod's owner, and to the log.

@@ -3,6 +3,8 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -26,6 +28,16 @@ type Config struct {
 	ProviderID string
 	// Version is the version that the node reports as its kubelet's.
 	Version string
+
+	// StaticPodPath is the directory of the static pods' manifests, or a single
+	// one; StaticPodURL is where another one is had, with StaticPodURLHeader sent
+	// along. Empty for none.
+	StaticPodPath      string
+	StaticPodURL       string
+	StaticPodURLHeader http.Header
+	// FileCheckFrequency and HTTPCheckFrequency are how often they are read.
+	FileCheckFrequency time.Duration
+	HTTPCheckFrequency time.Duration
 
 	// ContainerRuntime is the scheme of container IDs: docker://….
 	ContainerRuntime string
@@ -56,6 +68,8 @@ func DefaultConfig() Config {
 	return Config{
 		RegisterNode:              true,
 		Version:                   "v1.37.2",
+		FileCheckFrequency:        20 * time.Second,
+		HTTPCheckFrequency:        20 * time.Second,
 		ContainerRuntime:          "docker",
 		NodeStatusUpdateFrequency: 10 * time.Second,
 		NodeStatusReportFrequency: 5 * time.Minute,
@@ -88,10 +102,17 @@ func (c *Config) Validate() error {
 				"NoSchedule, PreferNoSchedule or NoExecute")
 		}
 	}
+	if u := c.StaticPodURL; u != "" {
+		if parsed, err := url.Parse(u); err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" {
+			fault("StaticPodURL", fmt.Sprintf("%q", u), "an http or https URL with a host")
+		}
+	}
 	for _, d := range []struct {
 		name  string
 		value time.Duration
 	}{
+		{"FileCheckFrequency", c.FileCheckFrequency},
+		{"HTTPCheckFrequency", c.HTTPCheckFrequency},
 		{"NodeStatusUpdateFrequency", c.NodeStatusUpdateFrequency},
 		{"NodeStatusReportFrequency", c.NodeStatusReportFrequency},
 		{"RelistPeriod", c.RelistPeriod},

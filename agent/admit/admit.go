@@ -22,9 +22,6 @@ import (
 	"nodelet/agent/pod"
 )
 
-// configSource marks a pod's source; a static pod's is not "api".
-const configSource = "kubernetes.io/config.source"
-
 // Pod says why p does not fit the node beside the active pods, or nil. active
 // are the pods that were admitted and have not ended.
 func Pod(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
@@ -139,7 +136,7 @@ func predicates(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
 	if portTaken(active, p) {
 		return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
 	}
-	if isStatic(p) {
+	if pod.IsStatic(p) {
 		return nil
 	}
 	// The operators that compare numbers (Gt, Lt) are behind a feature gate that
@@ -154,9 +151,4 @@ func predicates(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
 
 func failed(name, why string) *pod.Rejection {
 	return &pod.Rejection{Reason: name, Message: fmt.Sprintf("Predicate %s failed: %s", name, why)}
-}
-
-func isStatic(p *v1.Pod) bool {
-	s, ok := p.Annotations[configSource]
-	return ok && s != string(pod.SourceAPI)
 }

@@ -7,6 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"nodelet/agent/pod"
 )
 
 func node() *v1.Node {
@@ -92,7 +94,7 @@ func TestPod(t *testing.T) {
 		{name: "taint", pod: "{}", reason: "TaintToleration",
 			message: "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"},
 		{name: "static pods tolerate", pod: "{}",
-			change: func(p *v1.Pod) { p.Annotations = map[string]string{configSource: "file"} }},
+			change: func(p *v1.Pod) { p.Annotations = map[string]string{pod.AnnotationSource: "file"} }},
 		{name: "os", pod: tolerant + "os: {name: windows}", reason: "PodOSNotSupported"},
 		{name: "os label", pod: tolerant, change: func(p *v1.Pod) { p.Labels = map[string]string{v1.LabelOSStable: "windows"} },
 			reason: "PodOSSelectorNodeLabelDoesNotMatch"},

@@ -3,7 +3,8 @@
 //
 // A pod enters when a source first lists it and is admitted or rejected then,
 // once. It leaves when its source no longer lists it and its worker has said
-// that nothing of it is left.
+// that nothing of it is left. A static pod does not enter before another one of
+// its name has left: a changed manifest is a new pod (static.go).
 package desired
 
 import (
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"nodelet/agent/pod"
 )
@@ -27,6 +29,9 @@ type Hooks struct {
 	// Ready is called once, when every source was heard to the end: from then
 	// on a pod that is not in the set is not wanted.
 	Ready func()
+	// Static is called when a static pod of that name has entered or left; may
+	// be nil.
+	Static func(name types.NamespacedName)
 }
 
 // Set is the desired set. All methods may be called concurrently.
@@ -39,6 +44,15 @@ type Set struct {
 	// starting are the sources that were not heard to the end yet, with the
 	// pods that they have listed so far.
 	starting map[pod.Source][]*v1.Pod
+	// held are the static pods that wait for another one to leave, in the order
+	// in which they came.
+	held []listed
+}
+
+// listed is a pod as a source has it.
+type listed struct {
+	source pod.Source
+	pod    *v1.Pod
 }
 
 type entry struct {
@@ -93,18 +107,22 @@ func (s *Set) Put(source pod.Source, p *v1.Pod) {
 	uid := pod.UID(p.UID)
 	e, known := s.pods[uid]
 	first, starting := s.starting[source]
+	var entered bool
 	switch {
-	case known:
+	case known && (source == pod.SourceAPI || s.updates(e, p)):
 		e.Pod = p
 	case starting:
 		s.starting[source] = append(without(first, p), p)
 		s.mu.Unlock()
 		return
 	default:
-		s.add(source, p)
+		entered = s.enter(source, p)
 	}
 	s.mu.Unlock()
 	s.hooks.Changed(uid)
+	if entered {
+		s.toldOf(source, p)
+	}
 }
 
 // Delete says that a source no longer lists a pod. last is the newest object
@@ -114,6 +132,7 @@ func (s *Set) Delete(source pod.Source, last *v1.Pod) {
 	if first, starting := s.starting[source]; starting {
 		s.starting[source] = without(first, last)
 	}
+	s.unhold(last)
 	uid := pod.UID(last.UID)
 	e, known := s.pods[uid]
 	if known && e.Removed.IsZero() {
@@ -137,13 +156,12 @@ func (s *Set) Synced(source pod.Source) {
 	slices.SortStableFunc(first, func(a, b *v1.Pod) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.UID, b.UID))
 	})
-	for _, p := range first {
-		s.add(source, p)
-	}
+	entered := slices.DeleteFunc(first, func(p *v1.Pod) bool { return !s.enter(source, p) })
 	ready := len(s.starting) == 0
 	s.mu.Unlock()
-	for _, p := range first {
+	for _, p := range entered {
 		s.hooks.Changed(pod.UID(p.UID))
+		s.toldOf(source, p)
 	}
 	if ready {
 		s.hooks.Ready()
@@ -163,9 +181,18 @@ func (s *Set) Ended(uid pod.UID) {
 // left. A pod that is still listed stays.
 func (s *Set) Forget(uid pod.UID) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e, ok := s.pods[uid]; ok && !e.Removed.IsZero() {
-		delete(s.pods, uid)
+	e, ok := s.pods[uid]
+	if !ok || e.Removed.IsZero() {
+		s.mu.Unlock()
+		return
+	}
+	delete(s.pods, uid)
+	entered := s.release()
+	s.mu.Unlock()
+	s.toldOf(e.Source, e.Pod)
+	for _, l := range entered {
+		s.hooks.Changed(pod.UID(l.pod.UID))
+		s.toldOf(l.source, l.pod)
 	}
 }
 

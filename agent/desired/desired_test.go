@@ -134,3 +134,103 @@ func TestRemovedStaysUntilForgotten(t *testing.T) {
 		}
 	})
 }
+
+func static(uid, name string) *v1.Pod {
+	p := aged(uid, 0)
+	p.Namespace, p.Name = "default", name
+	return p
+}
+
+// A changed manifest is a new pod: it waits until the old one has gone.
+func TestStaticPodWaitsForItsNamesake(t *testing.T) {
+	s, h := newSet(9, pod.SourceFile, pod.SourceHTTP)
+	var told []string
+	s.hooks.Static = func(name types.NamespacedName) { told = append(told, name.Name) }
+	inSet := func(want ...string) {
+		t.Helper()
+		var got []string
+		for _, p := range s.Pods() {
+			got = append(got, string(p.UID))
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("in the set: %q, want %q", got, want)
+		}
+	}
+	name := types.NamespacedName{Namespace: "default", Name: "web"}
+	s.Put(pod.SourceFile, static("a", "web"))
+	s.Put(pod.SourceFile, static("other", "db"))
+	s.Synced(pod.SourceFile)
+	// The namesake is from another source that was not heard yet.
+	s.Put(pod.SourceHTTP, static("b", "web"))
+	s.Synced(pod.SourceHTTP)
+	inSet("a", "other")
+	if h.ready != 1 || s.Static(name).UID != "a" {
+		t.Errorf("ready %d times; the static pod is %v", h.ready, s.Static(name))
+	}
+	// An update of a pod that waits does not let it in, nor is it there twice.
+	s.Put(pod.SourceHTTP, static("b", "web"))
+	s.Put(pod.SourceFile, static("c", "web"))
+	s.Delete(pod.SourceFile, static("a", "web"))
+	s.Ended("a")
+	inSet("a", "other")
+	h.changed, told = nil, nil
+	s.Forget("a")
+	inSet("b", "other")
+	if !slices.Contains(h.changed, "b") || !slices.Equal(told, []string{"web", "web"}) {
+		t.Errorf("after its end: changed %q, static %q", h.changed, told)
+	}
+	// c waits still, and then nobody wants it any more.
+	s.Delete(pod.SourceFile, static("c", "web"))
+	s.Delete(pod.SourceHTTP, static("b", "web"))
+	s.Forget("b")
+	inSet("other")
+	if s.Static(name) != nil {
+		t.Error("there is a static pod of that name")
+	}
+}
+
+// A manifest that was away for a moment is run again, after the end of what ran
+// of it.
+func TestStaticPodComesBack(t *testing.T) {
+	s, _ := newSet(9, pod.SourceFile)
+	s.Synced(pod.SourceFile)
+	s.Put(pod.SourceFile, static("a", "web"))
+	s.Delete(pod.SourceFile, static("a", "web"))
+	s.Put(pod.SourceFile, static("a", "web"))
+	if d, _ := s.Get("a"); d.Removed.IsZero() {
+		t.Error("what is to end was revived")
+	}
+	s.Forget("a")
+	d, known := s.Get("a")
+	if !known || !d.Removed.IsZero() {
+		t.Errorf("after its end: %+v, %v", d, known)
+	}
+	// With a UID of its own it may even come back under another name.
+	s.Put(pod.SourceFile, static("a", "db"))
+	if d, _ := s.Get("a"); d.Pod.Name != "web" {
+		t.Errorf("the running pod was renamed to %s", d.Pod.Name)
+	}
+	s.Delete(pod.SourceFile, static("a", "web"))
+	s.Put(pod.SourceFile, static("a", "db"))
+	s.Forget("a")
+	if d, _ := s.Get("a"); d.Pod == nil || d.Pod.Name != "db" || !d.Removed.IsZero() {
+		t.Errorf("after its end: %+v", d)
+	}
+	// An update leaves it what it is.
+	s.SetMirror("a", "m")
+	s.Put(pod.SourceFile, static("a", "db"))
+	if d, _ := s.Get("a"); d.Mirror != "m" {
+		t.Errorf("mirror %q", d.Mirror)
+	}
+}
+
+// Static pods are there without the API server.
+func TestStaticPodsDoNotWaitForOtherSources(t *testing.T) {
+	s, _ := newSet(9, pod.SourceAPI, pod.SourceFile)
+	s.Put(pod.SourceFile, static("a", "web"))
+	s.Synced(pod.SourceFile)
+	if _, known := s.Get("a"); !known || s.Ready() {
+		t.Errorf("known %v, ready %v", known, s.Ready())
+	}
+}

@@ -55,6 +55,15 @@ func (c *Client) PatchPodStatus(ctx context.Context, old *v1.Pod, status v1.PodS
 	return p, nil
 }
 
+// CreatePod creates a pod: a node may create mirror pods only.
+func (c *Client) CreatePod(ctx context.Context, p *v1.Pod) (*v1.Pod, error) {
+	created, err := c.core.Pods(p.Namespace).Create(ctx, p, metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("creating pod %s/%s: %w", p.Namespace, p.Name, err)
+	}
+	return created, nil
+}
+
 // DeletePod deletes the pod if it still has the UID. With a grace of 0 s it is
 // gone when the call returns.
 func (c *Client) DeletePod(ctx context.Context, namespace, name string, uid types.UID, grace time.Duration) error {

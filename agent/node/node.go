@@ -87,11 +87,14 @@ type Manager struct {
 	config Config
 	Deps
 	registered chan struct{}
+	described  chan struct{}
 
 	mu sync.Mutex
 	// node is the newest object that the API server is known to have.
-	node    *v1.Node
-	hostIPs []string
+	node *v1.Node
+	// unregistered is the Node as it would be created, nil before it was computed.
+	unregistered *v1.Node
+	hostIPs      []string
 
 	// The rest belongs to the goroutine of Run.
 
@@ -106,11 +109,39 @@ type Manager struct {
 
 // New returns a Manager; nothing happens before Run.
 func New(config Config, deps Deps) *Manager {
-	return &Manager{config: config, Deps: deps, registered: make(chan struct{})}
+	return &Manager{config: config, Deps: deps, registered: make(chan struct{}), described: make(chan struct{})}
 }
 
 // Registered is closed once the Node exists and its status was written.
 func (m *Manager) Registered() <-chan struct{} { return m.registered }
+
+// Described is closed once AnyNode returns a Node: when it is known from the API
+// server, or the API server could not be asked for the first time.
+func (m *Manager) Described() <-chan struct{} { return m.described }
+
+// AnyNode returns the newest known Node object, or as long as there is none the
+// one that is to be registered; nil before Described. It must not be changed.
+func (m *Manager) AnyNode() *v1.Node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.node != nil {
+		return m.node
+	}
+	return m.unregistered
+}
+
+// describe computes the Node as it would be created. What cannot be said of the
+// machine now is tried again with the registration.
+func (m *Manager) describe(ctx context.Context) (*v1.Node, error) {
+	n, err := m.initial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unregistered = n
+	return n, nil
+}
 
 // Node returns the newest known Node object, which must not be changed; nil
 // before it is registered.

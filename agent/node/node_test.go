@@ -162,6 +162,54 @@ func TestRegisters(t *testing.T) {
 	})
 }
 
+// Without the API server there is still the node as it is to be registered; once
+// the API server has one, that is the node.
+func TestDescribedBeforeItIsRegistered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{fail: errors.New("no route"), runtime: podruntime.Status{Name: "test", Ready: true}}
+		m := alone(w, rand.New(rand.NewPCG(1, 1)))
+		if m.AnyNode() != nil {
+			t.Error("a node before anything is known")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { m.Run(ctx); close(done) }()
+		<-m.Described()
+		n := m.AnyNode()
+		if n == nil || m.Node() != nil || n.Name != "n" || n.Labels["kubernetes.io/hostname"] != "n" ||
+			n.Status.Allocatable.Cpu().Value() != 4 || !slices.Equal(m.HostIPs(), []string{"192.0.2.7"}) {
+			t.Fatalf("node %+v, registered %v", n, m.Node())
+		}
+		select {
+		case <-m.Registered():
+			t.Error("registered without an API server")
+		default:
+		}
+		// An administrator labelled the Node long ago.
+		w.set(func() {
+			w.fail, w.node = nil, n.DeepCopy()
+			w.node.Labels["disk"] = "ssd"
+		})
+		<-m.Registered()
+		if got := m.AnyNode().Labels["disk"]; got != "ssd" {
+			t.Errorf("label of the registered node: %q", got)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// An API server that answers is asked first: the Node may have labels that the
+// machine does not know of.
+func TestDescribedAsRegistered(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		<-m.Described()
+		if m.Node() == nil {
+			t.Error("described before the API server has answered")
+		}
+	})
+}
+
 // At rest the node's status is written once in the report's time.
 func TestSteadyStateIsQuiet(t *testing.T) {
 	play(t, nil, func(t *testing.T, w *world, m *Manager) {

@@ -33,8 +33,13 @@ const attachDetachAnnotation = "volumes.kubernetes.io/controller-managed-attach-
 // ctx ended first.
 func (m *Manager) register(ctx context.Context) bool {
 	delay := firstRegisterRetry
+	described := false
 	for ctx.Err() == nil {
 		err := m.tryRegister(ctx)
+		if !described && m.AnyNode() != nil {
+			described = true
+			close(m.described)
+		}
 		if err == nil {
 			return true
 		}
@@ -57,15 +62,15 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 func (m *Manager) tryRegister(ctx context.Context) error {
+	wanted, err := m.describe(ctx)
+	if err != nil {
+		return err
+	}
 	if !m.config.RegisterNode {
 		n, err := m.API.GetNode(ctx, m.config.Name)
 		if err == nil {
 			m.NodeSet(n)
 		}
-		return err
-	}
-	wanted, err := m.initial(ctx)
-	if err != nil {
 		return err
 	}
 	created, err := m.API.CreateNode(ctx, wanted)

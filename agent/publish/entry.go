@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"nodelet/agent/pod"
@@ -14,7 +15,11 @@ import (
 
 // entry is one pod's. It is guarded by the Publisher's lock.
 type entry struct {
-	// known is the newest object that the API server is known to have had.
+	// static says that the pod is a static one, of which the API server has a
+	// mirror at most.
+	static bool
+	// known is the newest object that the API server is known to have had: of a
+	// static pod its mirror. It is nil while there is none.
 	known *v1.Pod
 	// wanted is the newest status.
 	wanted v1.PodStatus
@@ -29,6 +34,13 @@ type entry struct {
 	delay time.Duration
 }
 
+// lose notes that the object of that UID is gone.
+func (e *entry) lose(uid types.UID) {
+	if e.known != nil && e.known.UID == uid {
+		e.known, e.sent, e.answer = nil, nil, nil
+	}
+}
+
 // learn keeps the newer of two objects and reports whether it is the given one.
 func (e *entry) learn(object *v1.Pod) bool {
 	if e.known == nil {
@@ -37,6 +49,9 @@ func (e *entry) learn(object *v1.Pod) bool {
 	}
 	order, err := resourceversion.CompareResourceVersion(e.known.ResourceVersion, object.ResourceVersion)
 	if err != nil || order <= 0 {
+		if e.known.UID != object.UID {
+			e.sent, e.answer = nil, nil
+		}
 		e.known = object
 		return true
 	}
@@ -45,6 +60,9 @@ func (e *entry) learn(object *v1.Pod) bool {
 
 // clean reports whether the API server has all it should.
 func (e *entry) clean() bool {
+	if e.known == nil {
+		return true
+	}
 	if e.finished && e.known.DeletionTimestamp != nil {
 		return false
 	}
@@ -73,7 +91,8 @@ func (e *entry) status() v1.PodStatus {
 			status.Conditions = append(status.Conditions, c)
 		}
 	}
-	if pod.IsTerminal(known.Phase) {
+	// A static pod may begin anew under its old UID.
+	if pod.IsTerminal(known.Phase) && !e.static {
 		if status.Phase != known.Phase {
 			status.Phase, status.Reason, status.Message = known.Phase, known.Reason, known.Message
 		}

@@ -46,7 +46,10 @@ const (
 // concurrently; Set, Finish, Forget and OnPod do not wait.
 type Publisher struct {
 	api API
-	log *slog.Logger
+	// mirror returns the newest known mirror of a static pod, or nil. It is
+	// called with the lock held.
+	mirror func(static *v1.Pod) *v1.Pod
+	log    *slog.Logger
 
 	mu   sync.Mutex
 	pods map[types.UID]*entry
@@ -59,9 +62,10 @@ type Publisher struct {
 	wake    chan struct{}
 }
 
-// New returns a Publisher; nothing is written before Run.
-func New(api API, log *slog.Logger) *Publisher {
-	return &Publisher{api: api, log: log, pods: map[types.UID]*entry{}, retries: map[types.UID]time.Time{},
+// New returns a Publisher; nothing is written before Run. mirror returns the
+// newest known mirror pod of a static pod, or nil, and calls no Publisher.
+func New(api API, mirror func(static *v1.Pod) *v1.Pod, log *slog.Logger) *Publisher {
+	return &Publisher{api: api, mirror: mirror, log: log, pods: map[types.UID]*entry{}, retries: map[types.UID]time.Time{},
 		wake: make(chan struct{}, 1)}
 }
 
@@ -120,22 +124,31 @@ func (p *Publisher) set(object *v1.Pod, status v1.PodStatus, finished bool) {
 	defer p.mu.Unlock()
 	e, ok := p.pods[object.UID]
 	if !ok {
-		e = &entry{}
+		e = &entry{static: pod.IsStatic(object)}
 		p.pods[object.UID] = e
 	}
-	e.learn(object)
+	if !e.static {
+		e.learn(object)
+	} else if m := p.mirror(object); m != nil {
+		e.learn(m)
+	}
 	e.wanted, e.finished = status, e.finished || finished
 	p.enqueue(object.UID, e)
 }
 
-// OnPod tells what the API server has now. Where someone else changed what the
+// OnPod tells what the API server has now, a pod or a mirror pod. Where someone else changed what the
 // node says, the node says it again; where a finished pod is to be deleted, it
 // is.
 func (p *Publisher) OnPod(object *v1.Pod) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e, ok := p.pods[object.UID]; ok && e.learn(object) {
-		p.enqueue(object.UID, e)
+	uid := object.UID
+	if pod.IsMirror(object) {
+		// The hash of a static pod is its UID.
+		uid = types.UID(object.Annotations[pod.AnnotationMirror])
+	}
+	if e, ok := p.pods[uid]; ok && e.static == pod.IsMirror(object) && e.learn(object) {
+		p.enqueue(uid, e)
 	}
 }
 

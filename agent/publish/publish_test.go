@@ -105,7 +105,7 @@ func play(t *testing.T, f func(t *testing.T, api *fakeAPI, p *Publisher)) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
 		api.store(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}})
-		p := New(api, slog.New(slog.DiscardHandler))
+		p := New(api, nil, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { p.Run(ctx); close(done) }()
@@ -154,7 +154,7 @@ func TestUnchangedIsNotWritten(t *testing.T) {
 			t.Errorf("%d writers at rest", n)
 		}
 		// An agent that starts anew finds the status as it should be.
-		fresh := New(api, slog.New(slog.DiscardHandler))
+		fresh := New(api, nil, slog.New(slog.DiscardHandler))
 		fresh.Set(api.pod, says("a"))
 		if len(fresh.queue) != 0 {
 			t.Error("a status that the API server has was queued")
@@ -387,7 +387,7 @@ func BenchmarkSetUnchanged(b *testing.B) {
 	api.store(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}})
 	status := says("a", v1.PodCondition{Type: v1.PodReady, Status: v1.ConditionTrue})
 	api.pod.Status = status
-	p := New(api, slog.New(slog.DiscardHandler))
+	p := New(api, nil, slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	for b.Loop() {
 		p.Set(api.pod, status)

@@ -78,7 +78,7 @@ func (p *Publisher) reread(ctx context.Context, j job) (gone bool) {
 	if err != nil {
 		return apierrors.IsNotFound(err)
 	}
-	if now.UID != j.uid {
+	if now.UID != j.known.UID {
 		return true
 	}
 	p.mu.Lock()
@@ -97,6 +97,11 @@ func (p *Publisher) settle(j job, answer *v1.Pod, gone bool) {
 		return
 	}
 	switch {
+	case gone && e.static:
+		// The pod goes on; its next mirror is written to.
+		e.lose(j.known.UID)
+		e.queued, e.delay = false, 0
+		p.enqueue(j.uid, e)
 	case gone:
 		p.forget(j.uid)
 	case answer == nil:
@@ -105,8 +110,10 @@ func (p *Publisher) settle(j job, answer *v1.Pod, gone bool) {
 		p.notify()
 	default:
 		e.delay = 0
-		e.sent, e.answer = &j.wanted, &answer.Status
 		e.learn(answer)
+		if e.known.UID == answer.UID {
+			e.sent, e.answer = &j.wanted, &answer.Status
+		}
 		e.queued = false
 		p.enqueue(j.uid, e)
 	}

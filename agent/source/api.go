@@ -15,42 +15,53 @@ type Sink interface {
 	Synced(source pod.Source)
 }
 
+// Mirrors takes the mirror pods of this node's static pods, as the API server
+// has them. mirror.Keeper is one.
+type Mirrors interface {
+	Set(mirror *v1.Pod)
+	Deleted(mirror *v1.Pod)
+	// Synced says that every mirror pod there was at the start has been set.
+	Synced()
+}
+
 // API is the source of the pods that the scheduler bound to this node. It is
 // driven by a watch, through the methods below, which the watch calls one at a
 // time.
 type API struct {
-	sink Sink
-	seen func(*v1.Pod)
+	sink    Sink
+	mirrors Mirrors
+	seen    func(*v1.Pod)
 }
 
-// NewAPI returns a source that hands pods to sink. seen is called with every
-// object as the API server has it, mirror pods too; it may be nil.
-func NewAPI(sink Sink, seen func(*v1.Pod)) *API {
-	return &API{sink: sink, seen: seen}
+// NewAPI returns a source that hands pods to sink, and mirror pods to mirrors.
+// seen is called with every object as the API server has it: before its sink
+// is, and after mirrors.
+func NewAPI(sink Sink, mirrors Mirrors, seen func(*v1.Pod)) *API {
+	return &API{sink: sink, mirrors: mirrors, seen: seen}
 }
 
 // PodSet takes a pod that is new or has changed.
 func (a *API) PodSet(p *v1.Pod) {
-	if a.seen != nil {
+	if pod.IsMirror(p) {
+		a.mirrors.Set(p)
 		a.seen(p)
+		return
 	}
-	if !isMirror(p) {
-		a.sink.Put(pod.SourceAPI, p)
-	}
+	a.seen(p)
+	a.sink.Put(pod.SourceAPI, p)
 }
 
 // PodDeleted takes the last state of a pod that is no longer listed.
 func (a *API) PodDeleted(p *v1.Pod) {
-	if !isMirror(p) {
-		a.sink.Delete(pod.SourceAPI, p)
+	if pod.IsMirror(p) {
+		a.mirrors.Deleted(p)
+		return
 	}
+	a.sink.Delete(pod.SourceAPI, p)
 }
 
 // PodsSynced says that every pod there was at the start has been set.
-func (a *API) PodsSynced() { a.sink.Synced(pod.SourceAPI) }
-
-// isMirror reports whether p only mirrors a static pod of some node.
-func isMirror(p *v1.Pod) bool {
-	_, mirror := p.Annotations[v1.MirrorPodAnnotationKey]
-	return mirror
+func (a *API) PodsSynced() {
+	a.mirrors.Synced()
+	a.sink.Synced(pod.SourceAPI)
 }

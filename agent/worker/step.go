@@ -130,8 +130,12 @@ func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	}
 	switch {
 	case next.Gone && !d.Removed.IsZero():
-		w.Desired.Forget(d.UID())
-		w.Mark(d.UID())
+		// A static pod may come back under its UID. It then begins anew, so what is
+		// remembered goes first; the last action's end comes back here.
+		if len(st.flights) == 0 {
+			w.drop(st, d.UID())
+			w.Desired.Forget(d.UID())
+		}
 	case next.Gone && !st.finished:
 		st.finished = true
 		w.Publisher.Finish(d.Pod, status)

@@ -66,6 +66,31 @@ func TestPodStartsAndIsDeleted(t *testing.T) {
 	})
 }
 
+// A static pod whose manifest was away for a moment runs again under its UID,
+// and not as one that has ended.
+func TestStaticPodComesBack(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		w.images["img"] = true
+		w.latency = 100 * time.Millisecond
+		p := testPod("p", nil)
+		w.put(p)
+		time.Sleep(10 * time.Second)
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0")
+		d, _ := w.Get("p")
+		d.Removed = time.Now()
+		w.mu.Lock()
+		w.desired["p"], w.again["p"] = d, p
+		w.mu.Unlock()
+		w.worker.Mark("p")
+		time.Sleep(time.Minute)
+		w.expectCalls(t, "StopContainer a-p-0 30s", "StopSandbox s-p-0", "RemoveSandbox s-p-0",
+			"RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0")
+		if got := w.status(); got.Phase != v1.PodRunning {
+			t.Errorf("status %+v", got)
+		}
+	})
+}
+
 func TestCrashLoopBacksOff(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
 		w.images["img"] = true

@@ -42,12 +42,15 @@ type world struct {
 	ended    map[pod.UID]bool
 	// registered are the pods whose references were registered.
 	registered map[pod.UID]bool
-	worker     *Worker
+	// again are the static pods that come back as soon as they are forgotten.
+	again  map[pod.UID]*v1.Pod
+	worker *Worker
 }
 
 func newWorld() *world {
 	w := &world{ready: true, desired: map[pod.UID]pod.Desired{}, observed: map[pod.UID]pod.Observed{},
-		images: map[string]bool{}, fail: map[string]error{}, ended: map[pod.UID]bool{}, registered: map[pod.UID]bool{}}
+		images: map[string]bool{}, fail: map[string]error{}, ended: map[pod.UID]bool{}, registered: map[pod.UID]bool{},
+		again: map[pod.UID]*v1.Pod{}}
 	config := DefaultConfig()
 	config.RuntimeName = "test"
 	config.ClusterDNS = podenv.ClusterDNS{IPs: []string{"10.96.0.10"}, Domain: "cluster.local"}
@@ -107,6 +110,11 @@ func (w *world) Forget(uid pod.UID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.desired, uid)
+	if p := w.again[uid]; p != nil {
+		delete(w.again, uid)
+		w.desired[uid] = pod.Desired{Pod: p, Source: pod.SourceFile, FirstSeen: time.Now()}
+		w.worker.Mark(uid)
+	}
 }
 
 func (w *world) event(e pod.Event) {
@@ -157,7 +165,7 @@ func (o objectsOf) Unregister(uid pod.UID) {
 
 func (o objectsOf) ConfigMap(_ context.Context, _, name string) (*v1.ConfigMap, error) {
 	if o.failure("ConfigMap") != nil {
-		return nil, apierrors.NewNotFound(v1.Resource("configmaps"), name)
+		return nil, apierrors.NewNotFound(v1.Resource("configmap"), name)
 	}
 	return &v1.ConfigMap{Data: map[string]string{"k": "v"}}, nil
 }
