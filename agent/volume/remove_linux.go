@@ -56,6 +56,11 @@ func (d *Dirs) unmountAll(dir string) error {
 	if err != nil {
 		return err
 	}
+	for _, path := range mounts {
+		if err := makePrivate(path); err != nil {
+			return err
+		}
+	}
 	var errs []error
 	for _, path := range mounts {
 		if err := d.at("unmount", path); err != nil {

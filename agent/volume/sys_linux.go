@@ -53,8 +53,21 @@ func unmount(path string) error {
 	return nil
 }
 
-// detach unmounts what may be in use.
+// makePrivate keeps what happens to the mounts below a mount from also happening
+// to those below its peers. Unmounting below a subpath would else unmount below
+// the hostPath as well that it was bound from.
+func makePrivate(path string) error {
+	if err := unix.Mount("", path, "", unix.MS_PRIVATE, ""); err != nil {
+		return &fs.PathError{Op: "make private", Path: path, Err: err}
+	}
+	return nil
+}
+
+// detach unmounts what may be in use, with all that is mounted below it.
 func detach(path string) error {
+	if err := makePrivate(path); err != nil {
+		return err
+	}
 	if err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH); err != nil {
 		return &fs.PathError{Op: "detach", Path: path, Err: err}
 	}

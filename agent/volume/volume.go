@@ -240,6 +240,9 @@ func (m *Manager) mount(p *v1.Pod, c *v1.Container, index int, env []podruntime.
 	if err != nil {
 		return none, err
 	}
+	if spec.RecursiveReadOnly != nil && *spec.RecursiveReadOnly == v1.RecursiveReadOnlyEnabled {
+		return none, fmt.Errorf("failed to resolve recursive read-only mode: volume %q: not supported by this node", spec.Name)
+	}
 	sub, err := subPath(spec, env)
 	if err != nil {
 		return none, err
