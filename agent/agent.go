@@ -145,6 +145,7 @@ func (a *Agent) newNode() *node.Manager {
 	return node.New(node.Config{
 		Name: c.NodeName, Labels: c.Labels, Taints: c.RegisterWithTaints, ProviderID: c.ProviderID,
 		RegisterNode: c.RegisterNode, Version: c.Version, MaxPods: c.MaxPods,
+		ExternalCloudProvider: c.CloudProvider == CloudProviderExternal, NodeIPs: c.NodeIPs,
 		StatusUpdateFrequency: c.NodeStatusUpdateFrequency, StatusReportFrequency: c.NodeStatusReportFrequency,
 		LeaseDuration: c.NodeLeaseDuration, RuntimeTimeout: c.RuntimeRequestTimeout,
 	}, node.Deps{API: a.deps.API, Machine: a.deps.Machine, Runtime: a.deps.Runtime,

@@ -10,6 +10,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"time"
 
@@ -40,7 +41,8 @@ type Facts struct {
 	// all.
 	Capacity, Allocatable v1.ResourceList
 	Info                  v1.NodeSystemInfo
-	// Addresses has at least one InternalIP.
+	// Addresses has at least one InternalIP, unless an external cloud provider
+	// is to find the addresses.
 	Addresses []v1.NodeAddress
 }
 
@@ -57,6 +59,12 @@ type Config struct {
 	Taints       []v1.Taint
 	ProviderID   string
 	RegisterNode bool
+	// ExternalCloudProvider registers the node as one that a cloud controller
+	// manager has to see to first, and leaves the addresses that it sets.
+	ExternalCloudProvider bool
+	// NodeIPs are the addresses that an administrator gave the node; may be
+	// empty. An external cloud provider is told of them.
+	NodeIPs []net.IP
 	// Version is the version that the node reports as its kubelet's.
 	Version string
 	MaxPods int
