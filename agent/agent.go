@@ -109,6 +109,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
+// Healthy returns an error that says which part seems to be stuck, or nil. It
+// may be called at any time. A runtime or an API server that is down is none of
+// it: the Node says so, and a restart of the agent would not help.
+func (a *Agent) Healthy() error { return a.node.Healthy() }
+
 // rand returns a source of its own for one part: a rand.Rand has one user.
 func (a *Agent) rand() *rand.Rand {
 	return rand.New(rand.NewPCG(a.deps.Rand.Uint64(), a.deps.Rand.Uint64()))

@@ -168,6 +168,10 @@ func (c *Config) validateTaints(fault func(name string, value any, allowed strin
 		default:
 			fault(at+".effect", fmt.Sprintf("%q", t.Effect), "NoSchedule, PreferNoSchedule or NoExecute")
 		}
+		same := func(other v1.Taint) bool { return other.MatchTaint(&t) }
+		if slices.IndexFunc(c.RegisterWithTaints, same) < i {
+			fault(at, t.ToString(), "the only taint of its key and effect")
+		}
 	}
 }
 

@@ -29,7 +29,8 @@ func TestValidate(t *testing.T) {
 	c.MaxPods = -1
 	c.MaxContainerRestartPeriod = 0
 	c.MaxParallelImagePulls = 0
-	c.RegisterWithTaints = []v1.Taint{{Key: "a b", Value: "c d", Effect: "Sometimes"}}
+	c.RegisterWithTaints = []v1.Taint{{Key: "a b", Value: "c d", Effect: "Sometimes"},
+		{Key: "a", Value: "1", Effect: v1.TaintEffectNoExecute}, {Key: "a", Value: "2", Effect: v1.TaintEffectNoExecute}}
 	wants := []string{
 		`NodeName: "Not A Name": must be a host name`,
 		`CloudProvider: "aws": must be "external" or empty`,
@@ -44,6 +45,7 @@ func TestValidate(t *testing.T) {
 		`RegisterWithTaints[0].key: "a b": must be a label's key`,
 		`RegisterWithTaints[0].value: "c d": must be a label's value`,
 		`RegisterWithTaints[0].effect: "Sometimes": must be NoSchedule`,
+		`RegisterWithTaints[2]: a=2:NoExecute: must be the only taint of its key and effect`,
 	}
 	err := c.Validate()
 	if err == nil {

@@ -54,30 +54,39 @@ type Machine struct {
 	size func(path string) (uint64, error)
 }
 
-// New returns the machine. An error names every fault of the configuration that
-// the machine shows, such as more reserved than there is.
+// Validate returns an error that names every fault, or nil. An address that is
+// not on the machine is none: an interface may come up later.
+func (c *Config) Validate() error {
+	var faults []error
+	for _, ip := range c.NodeIPs {
+		if err := usable(ip); err != nil && !(ip.IsUnspecified() && len(c.NodeIPs) == 1) {
+			faults = append(faults, fmt.Errorf("NodeIPs: %s: %w", ip, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// New returns the machine. An error names every fault of the configuration, or
+// every resource of which more is reserved than the machine has.
 func New(config Config) (*Machine, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
 	if config.Root == nil {
 		config.Root = os.DirFS("/")
 	}
 	m := &Machine{config: config, net: hostNetwork(), size: fileSystemSize}
-	return m, m.check()
+	return m, m.checkReserved()
 }
 
-// check finds the faults of the configuration. An address that is not on the
-// machine is none: an interface may come up later.
-func (m *Machine) check() error {
-	var faults []error
-	for _, ip := range m.config.NodeIPs {
-		if err := usable(ip); err != nil && !(ip.IsUnspecified() && len(m.config.NodeIPs) == 1) {
-			faults = append(faults, fmt.Errorf("node IP %s: %w", ip, err))
-		}
-	}
+// checkReserved compares what is reserved with what there is.
+func (m *Machine) checkReserved() error {
 	capacity, err := m.capacity()
 	if err != nil {
-		return errors.Join(append(faults, err)...)
+		return err
 	}
 	reserved := m.config.Reserved.total(capacity)
+	var faults []error
 	for _, name := range names(reserved) {
 		has, known := capacity[name]
 		if wanted := reserved[name]; known && wanted.Cmp(has) > 0 {

@@ -89,7 +89,7 @@ func TestAllocatable(t *testing.T) {
 		System:         list("cpu", "500m", "memory", "1Gi", "ephemeral-storage", "10Gi", "pid", "1000"),
 		Kube:           list("cpu", "1500m", "memory", "1Gi"),
 		EvictionMemory: Threshold{Quantity: resource.MustParse("1Gi")}, EvictionNodefs: Threshold{Fraction: 0.5}}})
-	if err := m.check(); err != nil {
+	if err := m.checkReserved(); err != nil {
 		t.Error(err)
 	}
 	got, err := m.Facts(t.Context())
@@ -101,11 +101,9 @@ func TestAllocatable(t *testing.T) {
 
 	// Too much of everything is named at once, and never comes out negative.
 	m.config.Reserved.System = list("cpu", "20", "memory", "20Gi", "ephemeral-storage", "60Gi")
-	m.config.NodeIPs = ips("127.0.0.1")
-	err = m.check()
-	if err == nil || len(strings.Split(err.Error(), "\n")) != 4 ||
-		!strings.Contains(err.Error(), "cpu: 21500m are reserved (systemReserved, kubeReserved and evictionHard together): must be at most the machine's 5") ||
-		!strings.Contains(err.Error(), "node IP 127.0.0.1: must not be a loopback address") {
+	err = m.checkReserved()
+	if err == nil || len(strings.Split(err.Error(), "\n")) != 3 ||
+		!strings.Contains(err.Error(), "cpu: 21500m are reserved (systemReserved, kubeReserved and evictionHard together): must be at most the machine's 5") {
 		t.Errorf("check found: %v", err)
 	}
 	for name, q := range m.config.Reserved.allocatable(got.Capacity) {
@@ -185,13 +183,20 @@ func TestAddresses(t *testing.T) {
 
 func TestUnusableNodeIPs(t *testing.T) {
 	for _, ip := range []string{"127.0.0.1", "224.0.0.1", "fe80::7", "::1"} {
-		if err := fake(Config{NodeIPs: ips(ip)}).check(); err == nil || !strings.Contains(err.Error(), ip) {
+		c := Config{NodeIPs: ips(ip), RootDir: t.TempDir()}
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "NodeIPs: "+ip+": must not be") {
 			t.Errorf("%s: %v", ip, err)
 		}
+		if _, err := New(c); err == nil {
+			t.Errorf("%s made a machine", ip)
+		}
+	}
+	if err := (&Config{NodeIPs: ips("192.0.2.7", "::")}).Validate(); err == nil {
+		t.Error("all zeros were taken for the second address")
 	}
 	// One that is not on the machine may come.
 	for _, list := range [][]net.IP{ips("0.0.0.0"), ips("::"), ips("192.0.2.99"), nil} {
-		if err := fake(Config{NodeIPs: list}).check(); err != nil {
+		if err := (&Config{NodeIPs: list}).Validate(); err != nil {
 			t.Errorf("%s: %v", list, err)
 		}
 	}

@@ -41,6 +41,7 @@ const (
 func (m *Manager) register(ctx context.Context) bool {
 	delay := firstRegisterRetry
 	for ctx.Err() == nil {
+		m.turned.Store(time.Now().UnixNano())
 		err := m.tryRegister(ctx)
 		if err == nil {
 			return true
