@@ -37,8 +37,9 @@ func groups(o *options) []group {
 
 func clusterFlags(f *pflag.FlagSet, o *options) {
 	f.StringVar(&o.kubeconfig, "kubeconfig", o.kubeconfig, "`file` that says where the API server is and who this node is")
+	f.StringVar(&o.config, "config", o.config, "a KubeletConfiguration `file`; or, as once, a folder or file of static pods")
 	f.StringSliceVar(&o.apiServers, "api-servers", o.apiServers, "`URLs` of the API server, of which the first is used: in place of the kubeconfig's, or without one to be nobody there")
-	f.Float32Var(&o.api.QPS, "kube-api-qps", o.api.QPS, "calls a second to the API server")
+	f.Float32Var(&o.api.QPS, "kube-api-qps", o.api.QPS, "calls a second to the API server; 0 for any number")
 	f.IntVar(&o.api.Burst, "kube-api-burst", o.api.Burst, "calls at once to the API server")
 	f.Float32Var(&o.api.EventQPS, "event-qps", o.api.EventQPS, "events a second; 0 for any number")
 	f.IntVar(&o.api.EventBurst, "event-burst", o.api.EventBurst, "events at once")
@@ -49,14 +50,14 @@ func nodeFlags(f *pflag.FlagSet, o *options) {
 	f.StringVar(&o.hostnameOverride, "hostname-override", o.hostnameOverride, "`name` of the node (default the host's name)")
 	f.StringVar(&o.nodeIP, "node-ip", o.nodeIP, "`address` of the node, or one of each family with a comma between; 0.0.0.0 or :: for the default one of that family")
 	f.BoolVar(&c.RegisterNode, "register-node", c.RegisterNode, "create the Node object; false keeps only the status of an existing one")
-	f.Var(&pairs{values: &c.Labels, separator: "=", bare: true}, "node-labels", "`key=value,…`: labels to register the node with")
-	f.Var(&taints{list: &o.taints}, "register-with-taints", "`key=value:effect,…`: taints to register the node with")
+	f.Var(&pairs{values: &c.Labels, form: "key=value", bare: true}, "node-labels", "labels to register the node with")
+	f.Var(&taints{list: &o.taints}, "register-with-taints", "taints to register the node with")
 	f.StringVar(&c.CloudProvider, "cloud-provider", c.CloudProvider, "external where a cloud controller manager sees to the node; else empty")
 	f.StringVar(&c.ProviderID, "provider-id", c.ProviderID, "`ID` of the machine with its cloud")
 	f.DurationVar(&c.NodeStatusUpdateFrequency, "node-status-update-frequency", c.NodeStatusUpdateFrequency, "how often the node's status is computed")
-	f.Var(&pairs{values: &o.systemReserved, separator: "="}, "system-reserved", "`resource=quantity,…` held back for the system: cpu, memory, ephemeral-storage, pid")
-	f.Var(&pairs{values: &o.kubeReserved, separator: "="}, "kube-reserved", "`resource=quantity,…` held back for Kubernetes' own")
-	f.Var(&pairs{values: &o.evictionHard, separator: "<"}, "eviction-hard", "`signal<threshold,…`: of these memory.available and nodefs.available are held back from pods")
+	f.Var(&pairs{values: &o.systemReserved, form: "name=quantity"}, "system-reserved", "held back for the system, of cpu, memory, ephemeral-storage, pid")
+	f.Var(&pairs{values: &o.kubeReserved, form: "name=quantity"}, "kube-reserved", "held back for Kubernetes' own, of the same")
+	f.Var(&pairs{values: &o.evictionHard, form: "signal<threshold"}, "eviction-hard", "thresholds, of which memory.available and nodefs.available are held back from pods")
 	f.StringVar(&c.RootDir, "root-dir", c.RootDir, "`folder` for what belongs to the pods")
 	f.StringVar(&o.healthz.address, "healthz-bind-address", o.healthz.address, "`address` where /healthz is served")
 	f.IntVar(&o.healthz.port, "healthz-port", o.healthz.port, "port of it; 0 for none")
@@ -72,11 +73,10 @@ func podFlags(f *pflag.FlagSet, o *options) {
 }
 
 func staticFlags(f *pflag.FlagSet, o *options) {
-	f.StringVar(&o.config, "config", o.config, "a KubeletConfiguration `file`; or, as once, a folder or file of static pods")
 	f.StringVar(&o.static.Path, "pod-manifest-path", o.static.Path, "`folder` or file of static pods")
 	f.DurationVar(&o.static.FileCheckFrequency, "file-check-frequency", o.static.FileCheckFrequency, "how often they are read")
 	f.StringVar(&o.static.URL, "manifest-url", o.static.URL, "`URL` of static pods")
-	f.Var(&headers{values: &o.static.URLHeader}, "manifest-url-header", "`name:value,…`: headers to ask there with; may be repeated")
+	f.Var(&headers{values: &o.static.URLHeader}, "manifest-url-header", "headers to ask there with; may be repeated")
 	f.DurationVar(&o.static.HTTPCheckFrequency, "http-check-frequency", o.static.HTTPCheckFrequency, "how often it is asked")
 }
 
@@ -93,7 +93,7 @@ func runtimeFlags(f *pflag.FlagSet, o *options) {
 	f.StringVar(&r.CgroupDriver, "cgroup-driver", r.CgroupDriver, "cgroupfs or systemd, as Docker Engine has it")
 	f.StringVar(&r.CgroupRoot, "cgroup-root", r.CgroupRoot, "`cgroup` of all pods (default the top)")
 	f.BoolVar(&r.CgroupsPerQOS, "cgroups-per-qos", r.CgroupsPerQOS, "a cgroup for each pod, below one for each quality of service")
-	f.StringVar(&o.containerLogMaxSize, "container-log-max-size", o.containerLogMaxSize, "`quantity`: size at which a container's log is rotated")
+	f.StringVar(&o.containerLogMaxSize, "container-log-max-size", o.containerLogMaxSize, "`size` at which a container's log is rotated")
 	f.IntVar(&r.LogMaxFiles, "container-log-max-files", r.LogMaxFiles, "how many files there are of a log at most")
 	f.DurationVar(&o.agent.RuntimeRequestTimeout, "runtime-request-timeout", o.agent.RuntimeRequestTimeout, "bound of every call of the runtime but pulls, logs, exec and attach")
 }
@@ -162,6 +162,6 @@ Usage: agent --kubeconfig FILE [flags]
 Exit codes: 0 ended by a signal, 1 failed, 2 bad input.
 `)
 	for _, g := range groups(&o) {
-		fmt.Fprintf(w, "\n%s:\n%s", g.name, g.flags.FlagUsagesWrapped(100))
+		fmt.Fprintf(w, "\n%s:\n%s", g.name, g.flags.FlagUsagesWrapped(110))
 	}
 }

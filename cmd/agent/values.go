@@ -11,11 +11,12 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// pairs is a flag of key=value pairs with commas between. As with pflag's own,
-// the first use of the flag replaces what was there, others add.
+// pairs is a flag of pairs with commas between. As with pflag's own, the first
+// use of the flag replaces what was there, others add.
 type pairs struct {
-	values    *map[string]string
-	separator string
+	values *map[string]string
+	// form is what a pair looks like: key=value, or signal<threshold.
+	form string
 	// bare allows a key alone, with an empty value.
 	bare bool
 	used bool
@@ -24,11 +25,12 @@ type pairs struct {
 // Set adds pairs, or none if one of them is wrong.
 func (p *pairs) Set(s string) error {
 	added := map[string]string{}
+	separator := p.separator()
 	for part := range items(s) {
-		key, value, found := strings.Cut(part, p.separator)
+		key, value, found := strings.Cut(part, separator)
 		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 		if key == "" || !found && !p.bare {
-			return fmt.Errorf("must be key%svalue, with commas between several", p.separator)
+			return fmt.Errorf("must be %s, with commas between several", p.form)
 		}
 		added[key] = value
 	}
@@ -40,6 +42,13 @@ func (p *pairs) Set(s string) error {
 	return nil
 }
 
+func (p *pairs) separator() string {
+	if strings.Contains(p.form, "<") {
+		return "<"
+	}
+	return "="
+}
+
 // String writes the pairs as Set reads them.
 func (p *pairs) String() string {
 	if p.values == nil {
@@ -47,13 +56,13 @@ func (p *pairs) String() string {
 	}
 	var parts []string
 	for _, key := range slices.Sorted(maps.Keys(*p.values)) {
-		parts = append(parts, key+p.separator+(*p.values)[key])
+		parts = append(parts, key+p.separator()+(*p.values)[key])
 	}
 	return strings.Join(parts, ",")
 }
 
-// Type is the kind of value that help names.
-func (p *pairs) Type() string { return "pairs" }
+// Type is the form that help shows.
+func (p *pairs) Type() string { return p.form + ",..." }
 
 // headers is a flag of name:value pairs; a name may come more than once.
 type headers struct {
@@ -89,8 +98,8 @@ func (h *headers) String() string {
 	return strings.Join(slices.Sorted(maps.Keys(*h.values)), ",")
 }
 
-// Type is the kind of value that help names.
-func (h *headers) Type() string { return "headers" }
+// Type is the form that help shows.
+func (h *headers) Type() string { return "name:value,..." }
 
 // taints is a flag of taints, key=value:effect, with commas between. Whether
 // their parts are allowed is for the agent's configuration to say.
@@ -130,8 +139,8 @@ func (t *taints) String() string {
 	return strings.Join(parts, ",")
 }
 
-// Type is the kind of value that help names.
-func (t *taints) Type() string { return "taints" }
+// Type is the form that help shows.
+func (t *taints) Type() string { return "key=value:effect,..." }
 
 // items are the parts between commas that are not blank.
 func items(s string) func(yield func(string) bool) {
