@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"syscall"
@@ -31,12 +32,15 @@ const (
 // badInput is an error that is the user's to mend.
 type badInput struct{ error }
 
-func main() {
+func main() { os.Exit(run(untilSignal(), os.Args[1:], os.Stdout, os.Stderr)) }
+
+// untilSignal returns a context that the first SIGINT or SIGTERM ends, and with
+// it the agent in order. A second one finds no handler any more and ends the
+// process at once.
+func untilSignal() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// The first signal ends the agent in order; a second one finds no handler
-	// any more and ends the process at once.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	return ctx
 }
 
 // run is the whole command.
@@ -86,6 +90,9 @@ func (o *options) warnings() []string {
 	var all []string
 	if len(o.apiServers) > 1 {
 		all = append(all, "--api-servers: only the first is used: "+o.apiServers[0])
+	}
+	if !maps.Equal(o.evictionHard, defaultEvictionHard) {
+		all = append(all, "evictionHard: memory.available and nodefs.available are held back from pods, but pods are not evicted: the agent does not do that yet")
 	}
 	if o.kubeconfig == "" {
 		all = append(all, "Without --kubeconfig the agent is nobody to the API server, whose certificate is not checked")

@@ -58,6 +58,7 @@ func TestRun(t *testing.T) {
 		{[]string{"--api-servers", "http://192.0.2.1,http://192.0.2.2"}, 1,
 			[]string{"--api-servers: only the first is used: http://192.0.2.1", "nobody to the API server", "no container runtime yet"}},
 		{[]string{"--hostname-override", "n"}, 2, []string{"--kubeconfig: must name a file"}},
+		{append(good[:len(good):len(good)], "--eviction-hard", ""), 1, []string{"pods are not evicted"}},
 		{append(good[:len(good):len(good)], "--node_ip", "0.0.0.0"), 1, []string{"no container runtime yet"}},
 		// Each flag with a bad value is named, and what stands beside them.
 		{[]string{"--max-pods", "x", "--sync-frequency=1", "--register-node=perhaps", "--event-qps=many", "--node-labels", "=a",
