@@ -173,6 +173,9 @@ func (f *fleet) newNode(name string, index int, g *NodeGroup) (*simNode, error) 
 func (f *fleet) agentConfig(name string, g *NodeGroup) agent.Config {
 	config := agent.DefaultConfig()
 	config.NodeName = name
+	// As kubeadm sets it; nothing answers there.
+	config.ClusterDNS, config.ClusterDomain = []string{"10.96.0.10"}, "cluster.local"
+	config.ResolvConf, config.PodLogsDir = "", ""
 	config.Labels = maps.Clone(g.Labels)
 	config.RegisterWithTaints = slices.Clone(g.Taints)
 	pods := g.capacity()[v1.ResourcePods]

@@ -29,7 +29,9 @@ type world struct {
 	runtimeErr error
 	runtime    podruntime.Status
 	hang       bool
-	events     []string
+	// stuck keeps Facts waiting.
+	stuck  chan struct{}
+	events []string
 }
 
 func (w *world) begin(call string) error {
@@ -78,6 +80,12 @@ func (w *world) PatchNodeStatus(_ context.Context, _, next *v1.Node) (*v1.Node, 
 func (w *world) RunLease(ctx context.Context, _ string, _ time.Duration, _ func()) { <-ctx.Done() }
 
 func (w *world) Facts(context.Context) (Facts, error) {
+	w.mu.Lock()
+	stuck := w.stuck
+	w.mu.Unlock()
+	if stuck != nil {
+		<-stuck
+	}
 	return Facts{Capacity: v1.ResourceList{v1.ResourceCPU: resource.MustParse("4")},
 		Addresses: []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: "192.0.2.7"}}}, nil
 }
@@ -387,6 +395,32 @@ func TestHungRuntimeShows(t *testing.T) {
 		time.Sleep(25 * time.Second)
 		if m.ready() {
 			t.Error("still ready after 54 s of a hung runtime")
+		}
+	})
+}
+
+// A loop that hangs is told of; one that waits for an API server is not hung.
+func TestHealthy(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		<-m.Registered()
+		w.set(func() { w.fail = errors.New("connection refused") })
+		for range 20 {
+			time.Sleep(time.Minute)
+			if err := m.Healthy(); err != nil {
+				t.Error(err)
+			}
+		}
+		stuck := make(chan struct{})
+		w.set(func() { w.stuck = stuck })
+		time.Sleep(4 * time.Minute)
+		if err := m.Healthy(); err == nil {
+			t.Error("a loop that hangs for minutes counts as healthy")
+		}
+		w.set(func() { w.fail, w.stuck = nil, nil })
+		close(stuck)
+		time.Sleep(time.Minute)
+		if err := m.Healthy(); err != nil {
+			t.Error(err)
 		}
 	})
 }
