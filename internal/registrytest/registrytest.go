@@ -53,7 +53,8 @@ type Stats struct {
 	// Requests are all requests but those of Push; Unauthorized those of them
 	// that were refused, or told to authenticate first.
 	Requests, Unauthorized int
-	// Manifests and Blobs are the GETs of them that were let through.
+	// Manifests and Blobs are the GETs of them that were let through. Docker
+	// finds out a tag's digest by HEAD and does not fetch what it still has.
 	Manifests, Blobs int
 	// MaxConcurrent is the largest number of repositories from which something
 	// was fetched at one time. Since a pull is idle between its requests, give

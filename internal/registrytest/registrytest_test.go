@@ -77,7 +77,10 @@ func TestPull(t *testing.T) {
 	if status, _, _ := get(t, r, "/v2/team/app/manifests/latest", ""); status != 200 {
 		t.Errorf("pushed without a tag: %d", status)
 	}
-	want := Stats{Requests: 5, Manifests: 3, Blobs: 2, MaxConcurrent: 1}
+	if status, _, _ := get(t, r, "/v2/other/manifests/1", ""); status != 404 {
+		t.Errorf("a missing repository: %d", status)
+	}
+	want := Stats{Requests: 6, Manifests: 4, Blobs: 2, MaxConcurrent: 1}
 	if got := r.Stats(); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
@@ -151,6 +154,19 @@ func TestIdentityTokenOnly(t *testing.T) {
 		if status, _, _ := get(t, r, path, basic(":")); status != 401 {
 			t.Errorf("%s: %d", path, status)
 		}
+	}
+}
+
+// TestNoIdentityToken: where there is none, an empty one is wrong.
+func TestNoIdentityToken(t *testing.T) {
+	r := New(t, Options{Username: "me", Bearer: true})
+	response, err := http.PostForm("http://"+r.Host+"/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {""}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != 401 {
+		t.Errorf("a token for nothing: %d", response.StatusCode)
 	}
 }
 
