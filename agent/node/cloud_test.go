@@ -71,10 +71,14 @@ func TestExtendedResourcesStay(t *testing.T) {
 		<-m.Registered()
 		n := m.Node().DeepCopy()
 		two := resource.MustParse("2")
+		w.set(func() { w.allocatable = v1.ResourceList{v1.ResourceCPU: two} })
 		n.Status.Capacity["example.com/dongle"], n.Status.Allocatable["example.com/dongle"] = two, two
 		n.Status.Capacity["hugepages-2Mi"] = two
 		m.NodeSet(n)
 		time.Sleep(10 * time.Minute)
+		if q := m.Node().Status.Allocatable[v1.ResourceCPU]; q.Value() != 2 || m.Node().Status.Capacity.Cpu().Value() != 4 {
+			t.Errorf("capacity %v, allocatable %v", m.Node().Status.Capacity, m.Node().Status.Allocatable)
+		}
 		for what, list := range map[string]v1.ResourceList{"capacity": m.Node().Status.Capacity, "allocatable": m.Node().Status.Allocatable} {
 			if q := list["example.com/dongle"]; q.Value() != 2 {
 				t.Errorf("%s %v", what, list)

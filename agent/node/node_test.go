@@ -29,6 +29,8 @@ type world struct {
 	runtimeErr error
 	runtime    podruntime.Status
 	hang       bool
+	// allocatable is what Facts says of it.
+	allocatable v1.ResourceList
 	// stuck keeps Facts waiting.
 	stuck  chan struct{}
 	events []string
@@ -86,7 +88,7 @@ func (w *world) Facts(context.Context) (Facts, error) {
 	if stuck != nil {
 		<-stuck
 	}
-	return Facts{Capacity: v1.ResourceList{v1.ResourceCPU: resource.MustParse("4")},
+	return Facts{Capacity: v1.ResourceList{v1.ResourceCPU: resource.MustParse("4")}, Allocatable: w.allocatable,
 		Addresses: []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: "192.0.2.7"}}}, nil
 }
 

@@ -113,6 +113,19 @@ func TestFlagsWin(t *testing.T) {
 	}
 }
 
+// Who has the status computed less or more often wants reports as often; a flag
+// means only itself. So it is with the kubelet.
+func TestReportFrequency(t *testing.T) {
+	o, _, err := withConfig(t, configHead+"nodeStatusUpdateFrequency: 30s\n")
+	if err != nil || o.agent.NodeStatusUpdateFrequency != 30*time.Second || o.agent.NodeStatusReportFrequency != 30*time.Second {
+		t.Errorf("by file: %v, %v, %v", o.agent.NodeStatusUpdateFrequency, o.agent.NodeStatusReportFrequency, err)
+	}
+	o, _, err = parse([]string{"--node-status-update-frequency", "30s"})
+	if err != nil || o.agent.NodeStatusUpdateFrequency != 30*time.Second || o.agent.NodeStatusReportFrequency != 5*time.Minute {
+		t.Errorf("by flag: %v, %v, %v", o.agent.NodeStatusUpdateFrequency, o.agent.NodeStatusReportFrequency, err)
+	}
+}
+
 // A file as kubeadm writes it is taken; what it asks for in vain is named.
 func TestUnsupportedFieldsAreNamed(t *testing.T) {
 	text, err := os.ReadFile("testdata/kubeadm.yaml")

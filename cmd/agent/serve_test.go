@@ -84,7 +84,8 @@ func TestServe(t *testing.T) {
 	api := &apiServer{}
 	server := httptest.NewServer(api)
 	defer server.Close()
-	o, _, err := parse(append(nodeArgs(t, server.URL), "--max-pods", "7", "--eviction-hard", "", "--healthz-port", freePort(t)))
+	o, _, err := parse(append(nodeArgs(t, server.URL), "--max-pods", "7", "--eviction-hard", "", "--healthz-port", freePort(t),
+		"--cloud-provider", "external", "--node-ip", ownIP(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +116,7 @@ func TestServe(t *testing.T) {
 	}
 	n, _ := api.known()
 	if n.Name != "n" || n.Status.Capacity.Pods().Value() != 7 || n.Status.Capacity.Memory().Value() < 1<<20 || n.Status.NodeInfo.KernelVersion == "" ||
-		n.Status.Addresses[0].Type != v1.NodeInternalIP || n.Annotations["volumes.kubernetes.io/controller-managed-attach-detach"] != "true" {
+		n.Status.Addresses[0].Address != ownIP(t) || n.Annotations["alpha.kubernetes.io/provided-node-ip"] != ownIP(t) || len(n.Spec.Taints) != 1 || n.Annotations["volumes.kubernetes.io/controller-managed-attach-detach"] != "true" {
 		t.Errorf("node %+v", n)
 	}
 
@@ -130,6 +131,22 @@ func TestServe(t *testing.T) {
 	if _, err := http.Get(healthz); err == nil {
 		t.Error("/healthz is served after the end")
 	}
+}
+
+// ownIP is an address of this machine.
+func ownIP(t *testing.T) string {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	t.Skip("this machine has no address but its loopback's")
+	return ""
 }
 
 func freePort(t *testing.T) string {
