@@ -32,11 +32,13 @@ type world struct {
 	// allocatable is what Facts says of it.
 	allocatable v1.ResourceList
 	// stuck keeps Facts waiting.
-	stuck  chan struct{}
-	events []string
+	stuck   chan struct{}
+	latency time.Duration
+	events  []string
 }
 
 func (w *world) begin(call string) error {
+	time.Sleep(w.latency)
 	w.mu.Lock()
 	w.calls = append(w.calls, call)
 	return w.fail
@@ -212,11 +214,18 @@ func TestDescribedBeforeItIsRegistered(t *testing.T) {
 // An API server that answers is asked first: the Node may have labels that the
 // machine does not know of.
 func TestDescribedAsRegistered(t *testing.T) {
-	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{latency: time.Second}
+		m := alone(w, rand.New(rand.NewPCG(1, 1)))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { m.Run(ctx); close(done) }()
 		<-m.Described()
 		if m.Node() == nil {
 			t.Error("described before the API server has answered")
 		}
+		cancel()
+		<-done
 	})
 }
 
