@@ -27,7 +27,7 @@ var only = []struct {
 }{
 	{prefix: "k8s.io/kubernetes", allowed: []string{"simcluster"},
 		instead: "have simcluster do it"},
-	{prefix: "github.com/docker/docker", allowed: []string{"agent/docker"},
+	{prefix: "github.com/docker/docker", allowed: []string{"agent/docker", "internal/dockertest"},
 		instead: "go through podruntime"},
 	{prefix: "github.com/moby/moby", allowed: []string{"agent/docker"},
 		instead: "go through podruntime"},
