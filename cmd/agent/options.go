@@ -48,7 +48,7 @@ type runtimeOptions struct {
 	Endpoint string
 	// RootDir is where the agent keeps what belongs to its pods.
 	RootDir string
-	// PodInfraContainerImage is the image of the sandboxes.
+	// PodInfraContainerImage is the image of the sandboxes; empty for our own.
 	PodInfraContainerImage string
 	// CgroupRoot is the cgroup of all pods; empty for the top.
 	CgroupRoot string
@@ -72,7 +72,6 @@ func defaultOptions() options {
 		static: defaultStaticPods(),
 		runtime: runtimeOptions{
 			Endpoint:                  "unix:///var/run/docker.sock",
-			PodInfraContainerImage:    "registry.k8s.io/pause:3.10.2",
 			CgroupDriver:              "cgroupfs",
 			CgroupsPerQOS:             true,
 			LogMaxFiles:               5,

@@ -138,9 +138,6 @@ func (o *options) settleRuntime(r *runtimeOptions, f *faults) {
 	default:
 		f.add("--docker-endpoint", r.Endpoint, "such as unix:///var/run/docker.sock or tcp://192.0.2.1:2375")
 	}
-	if r.PodInfraContainerImage == "" {
-		f.add("--pod-infra-container-image", "", "the name of an image")
-	}
 	if r.CgroupRoot != "" && !filepath.IsAbs(r.CgroupRoot) {
 		f.add("cgroupRoot", r.CgroupRoot, "an absolute path such as /pods, or empty")
 	}
