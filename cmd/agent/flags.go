@@ -82,7 +82,7 @@ func staticFlags(f *pflag.FlagSet, o *options) {
 }
 
 func imageFlags(f *pflag.FlagSet, o *options) {
-	f.StringVar(&o.runtime.PodInfraContainerImage, "pod-infra-container-image", o.runtime.PodInfraContainerImage, "`image` of the containers that hold the pods' namespaces (default one that is built in)")
+	f.StringVar(&o.runtime.PodInfraContainerImage, "pod-infra-container-image", o.runtime.PodInfraContainerImage, "`image` of the containers that hold the pods' namespaces (default one that the agent brings along)")
 	f.IntVar(&o.agent.MaxParallelImagePulls, "max-parallel-image-pulls", o.agent.MaxParallelImagePulls, "how many images are pulled at once")
 	f.BoolVar(&o.serializeImagePulls, "serialize-image-pulls", o.serializeImagePulls, "pull one image after the other")
 	f.DurationVar(&o.runtime.ImagePullProgressDeadline, "image-pull-progress-deadline", o.runtime.ImagePullProgressDeadline, "end a pull of which nothing more comes for so long")

@@ -44,8 +44,7 @@ type runtimeOptions struct {
 	Endpoint string
 	// RootDir is where the agent keeps what belongs to its pods.
 	RootDir string
-	// PodInfraContainerImage is the image of the sandboxes; empty for the one
-	// that is built in.
+	// PodInfraContainerImage is the image of the sandboxes; empty for our own.
 	PodInfraContainerImage string
 	// LogMaxSize is the size in bytes at which a container's log is rotated;
 	// LogMaxFiles how many files there are of it at most.
