@@ -162,6 +162,9 @@ func (c *Config) Validate() error {
 	if !filepath.IsAbs(c.RootDir) {
 		fault("RootDir", fmt.Sprintf("%q", c.RootDir), "an absolute path")
 	}
+	if c.CgroupRoot != "" && !filepath.IsAbs(c.CgroupRoot) {
+		fault("CgroupRoot", fmt.Sprintf("%q", c.CgroupRoot), "an absolute path such as /pods, or empty")
+	}
 	for _, d := range []struct {
 		name  string
 		value time.Duration

@@ -22,6 +22,8 @@ func TestValidate(t *testing.T) {
 	c.NodeName = "Not A Name"
 	c.CloudProvider = "aws"
 	c.RootDir = "here"
+	c.CgroupRoot, c.CgroupDriver = "pods", "v2"
+	c.StaticPodURL, c.FileCheckFrequency, c.HTTPCheckFrequency = "pods", 0, -1
 	c.ClusterDNS = []string{"10.0.0.10", "dns"}
 	c.ClusterDomain = "a b"
 	c.SyncFrequency = 0
@@ -35,6 +37,11 @@ func TestValidate(t *testing.T) {
 		`NodeName: "Not A Name": must be a host name`,
 		`CloudProvider: "aws": must be "external" or empty`,
 		`RootDir: "here": must be an absolute path`,
+		`CgroupRoot: "pods": must be an absolute path`,
+		`CgroupDriver: "v2": must be cgroupfs or systemd`,
+		`StaticPodURL: "pods": must be an http or https URL`,
+		`FileCheckFrequency: 0s: must be more than 0`,
+		`HTTPCheckFrequency: -1ns: must be more than 0`,
 		`ClusterDNS[1]: "dns": must be an IP address`,
 		`ClusterDomain: "a b": must be a domain name`,
 		`SyncFrequency: 0s: must be more than 0`,

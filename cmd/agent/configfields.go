@@ -11,6 +11,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/sets"
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"nodelet/agent"
 )
 
 // heeded are the fields of KubeletConfiguration that have an effect, by their
@@ -49,13 +51,7 @@ func applyConfig(o *options, c *kubeletconfig.KubeletConfiguration) []string {
 	applyNode(o, c)
 	applyConnection(o, c)
 	applyRuntime(o, c)
-	setTo(&o.static.Path, c.StaticPodPath)
-	setTo(&o.static.URL, c.StaticPodURL)
-	if len(c.StaticPodURLHeader) > 0 {
-		o.static.URLHeader = http.Header(c.StaticPodURLHeader)
-	}
-	setTo(&o.static.FileCheckFrequency, c.FileCheckFrequency.Duration)
-	setTo(&o.static.HTTPCheckFrequency, c.HTTPCheckFrequency.Duration)
+	applyStatic(&o.agent, c)
 
 	var warnings []string
 	for _, field := range setFields(reflect.ValueOf(c).Elem(), "") {
@@ -88,7 +84,7 @@ func applyNode(o *options, c *kubeletconfig.KubeletConfiguration) {
 		a.MaxContainerRestartPeriod = p.Duration
 	}
 	if len(c.RegisterWithTaints) > 0 {
-		o.taints = c.RegisterWithTaints
+		a.RegisterWithTaints = c.RegisterWithTaints
 	}
 	o.systemReserved, o.kubeReserved = c.SystemReserved, c.KubeReserved
 	if c.EvictionHard != nil {
@@ -114,10 +110,20 @@ func applyConnection(o *options, c *kubeletconfig.KubeletConfiguration) {
 	setTo(&o.api.EventBurst, int(c.EventBurst))
 }
 
+func applyStatic(a *agent.Config, c *kubeletconfig.KubeletConfiguration) {
+	setTo(&a.StaticPodPath, c.StaticPodPath)
+	setTo(&a.StaticPodURL, c.StaticPodURL)
+	if len(c.StaticPodURLHeader) > 0 {
+		a.StaticPodURLHeader = http.Header(c.StaticPodURLHeader)
+	}
+	setTo(&a.FileCheckFrequency, c.FileCheckFrequency.Duration)
+	setTo(&a.HTTPCheckFrequency, c.HTTPCheckFrequency.Duration)
+}
+
 func applyRuntime(o *options, c *kubeletconfig.KubeletConfiguration) {
-	setTo(&o.runtime.CgroupRoot, c.CgroupRoot)
-	setTo(&o.runtime.CgroupDriver, c.CgroupDriver)
-	setToValue(&o.runtime.CgroupsPerQOS, c.CgroupsPerQOS)
+	setTo(&o.agent.CgroupRoot, c.CgroupRoot)
+	setTo(&o.agent.CgroupDriver, c.CgroupDriver)
+	setToValue(&o.agent.CgroupsPerQOS, c.CgroupsPerQOS)
 	setTo(&o.agent.RuntimeRequestTimeout, c.RuntimeRequestTimeout.Duration)
 	setToValue(&o.serializeImagePulls, c.SerializeImagePulls)
 	setTo(&o.containerLogMaxSize, c.ContainerLogMaxSize)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -33,19 +34,26 @@ func parse(args []string) (o options, warnings []string, err error) {
 		return o, nil, fmt.Errorf("--config: %w", err)
 	}
 	if text == nil {
-		if o.static.Path != "" && o.static.Path != o.config {
+		if o.agent.StaticPodPath != "" && o.agent.StaticPodPath != o.config {
 			return o, nil, fmt.Errorf("--pod-manifest-path: %q: must not differ from --config %s, which holds static pods too",
-				o.static.Path, o.config)
+				o.agent.StaticPodPath, o.config)
 		}
-		o.static.Path = o.config
+		o.agent.StaticPodPath = o.config
 		return o, nil, nil
 	}
 	file, err := decodeConfig(text)
 	if err != nil {
 		return o, nil, fmt.Errorf("--config %s: %w", o.config, err)
 	}
+	dir := filepath.Dir(o.config)
 	o = defaultOptions()
 	warnings = applyConfig(&o, file)
+	// Paths in the file are from where it is, those of flags from where we are.
+	for _, path := range []*string{&o.agent.StaticPodPath, &o.agent.ResolvConf} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
 	return o, warnings, parseFlags(&o, args)
 }
 

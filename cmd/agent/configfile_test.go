@@ -35,24 +35,25 @@ func TestConfigFile(t *testing.T) {
 	}
 	want := defaultOptions()
 	want.config = o.config
-	want.static = staticPods{Path: "/etc/kubernetes/manifests", URL: "https://192.0.2.9/pods", URLHeader: map[string][]string{"X-Node": {"a", "b"}},
-		FileCheckFrequency: 21 * time.Second, HTTPCheckFrequency: 22 * time.Second}
 	want.healthz = healthzOptions{address: "::1", port: 0}
 	a := &want.agent
+	a.StaticPodPath, a.StaticPodURL = "/etc/kubernetes/manifests", "https://192.0.2.9/pods"
+	a.StaticPodURLHeader = map[string][]string{"X-Node": {"a", "b"}}
+	a.FileCheckFrequency, a.HTTPCheckFrequency = 21*time.Second, 22*time.Second
 	a.ClusterDomain, a.ClusterDNS, a.ResolvConf = "cluster.local", []string{"10.96.0.10"}, ""
 	a.SyncFrequency, a.NodeStatusUpdateFrequency, a.NodeStatusReportFrequency = 2*time.Minute, 11*time.Second, 4*time.Minute
 	a.NodeLeaseDuration, a.RegisterNode, a.ProviderID, a.MaxPods = 30*time.Second, false, "cloud://7", 50
 	a.RuntimeRequestTimeout, a.MaxParallelImagePulls, a.MaxContainerRestartPeriod = 3*time.Minute, 3, time.Minute
-	want.taints = o.taints
-	if len(o.taints) != 1 || o.taints[0].ToString() != "a=b:NoSchedule" {
-		t.Errorf("taints %v", o.taints)
+	a.RegisterWithTaints = o.agent.RegisterWithTaints
+	if len(a.RegisterWithTaints) != 1 || a.RegisterWithTaints[0].ToString() != "a=b:NoSchedule" {
+		t.Errorf("taints %v", a.RegisterWithTaints)
 	}
 	want.systemReserved = map[string]string{"cpu": "500m"}
 	want.kubeReserved = map[string]string{"memory": "1Gi"}
 	want.evictionHard = map[string]string{"memory.available": "200Mi"}
 	want.mergeEvictionDefaults = true
 	want.api.QPS, want.api.Burst, want.api.EventQPS, want.api.EventBurst = 51, 101, 0, 103
-	want.runtime.CgroupRoot, want.runtime.CgroupsPerQOS, want.runtime.CgroupDriver = "/pods", false, "systemd"
+	a.CgroupRoot, a.CgroupsPerQOS, a.CgroupDriver = "/pods", false, "systemd"
 	want.containerLogMaxSize, want.runtime.LogMaxFiles = "20Mi", 4
 	want.log = logOptions{verbosity: 2, format: logJSON}
 	if !reflect.DeepEqual(o, want) {
@@ -108,7 +109,7 @@ func TestFlagsWin(t *testing.T) {
 		t.Fatal(err)
 	}
 	if o.agent.MaxPods != 60 || !slices.Equal(o.agent.ClusterDNS, []string{"10.0.0.1"}) || !o.agent.RegisterNode ||
-		len(o.systemReserved) != 1 || o.systemReserved["memory"] != "1Gi" || len(o.taints) != 1 || o.taints[0].Key != "b" {
+		len(o.systemReserved) != 1 || o.systemReserved["memory"] != "1Gi" || len(o.agent.RegisterWithTaints) != 1 || o.agent.RegisterWithTaints[0].Key != "b" {
 		t.Errorf("options %+v", o)
 	}
 }
@@ -149,10 +150,10 @@ func TestUnsupportedFieldsAreNamed(t *testing.T) {
 	}
 	d := defaultOptions()
 	if a := o.agent; a.SyncFrequency != d.agent.SyncFrequency || a.NodeStatusReportFrequency != d.agent.NodeStatusReportFrequency ||
-		a.RuntimeRequestTimeout != d.agent.RuntimeRequestTimeout || o.static.FileCheckFrequency != d.static.FileCheckFrequency {
+		a.RuntimeRequestTimeout != d.agent.RuntimeRequestTimeout || a.FileCheckFrequency != d.agent.FileCheckFrequency {
 		t.Errorf("zeros do not mean the defaults: %+v", o)
 	}
-	if o.agent.ClusterDomain != "cluster.local" || o.runtime.CgroupDriver != "systemd" || o.static.Path != "/etc/kubernetes/manifests" {
+	if o.agent.ClusterDomain != "cluster.local" || o.agent.CgroupDriver != "systemd" || o.agent.StaticPodPath != "/etc/kubernetes/manifests" {
 		t.Errorf("options %+v", o)
 	}
 }
@@ -195,8 +196,8 @@ func TestConfigOfStaticPods(t *testing.T) {
 	empty := writeFile(t, filepath.Join(dir, "empty.yaml"), "")
 	for _, path := range []string{dir, pod, odd, empty, "/dev/null"} {
 		o, warnings, err := parse([]string{"--config", path})
-		if err != nil || o.static.Path != path || len(warnings) > 0 {
-			t.Errorf("%s: static pods at %q, warnings %q, %v", path, o.static.Path, warnings, err)
+		if err != nil || o.agent.StaticPodPath != path || len(warnings) > 0 {
+			t.Errorf("%s: static pods at %q, warnings %q, %v", path, o.agent.StaticPodPath, warnings, err)
 		}
 	}
 	if _, _, err := parse([]string{"--config", pod, "--pod-manifest-path", dir}); err == nil || !strings.Contains(err.Error(), "--pod-manifest-path") {
@@ -207,8 +208,27 @@ func TestConfigOfStaticPods(t *testing.T) {
 	}
 	// A file of the kubelet's configuration beside a folder of static pods.
 	o, _, err := withConfig(t, configHead, "--pod-manifest-path", dir)
-	if err != nil || o.static.Path != dir {
-		t.Errorf("static pods at %q, %v", o.static.Path, err)
+	if err != nil || o.agent.StaticPodPath != dir {
+		t.Errorf("static pods at %q, %v", o.agent.StaticPodPath, err)
+	}
+}
+
+// Paths in the file are from where it is.
+func TestPathsInConfigFile(t *testing.T) {
+	o, _, err := withConfig(t, configHead+"staticPodPath: manifests\nresolvConf: resolv.conf\n")
+	if dir := filepath.Dir(o.config); err != nil || o.agent.StaticPodPath != filepath.Join(dir, "manifests") || o.agent.ResolvConf != filepath.Join(dir, "resolv.conf") {
+		t.Errorf("%q, %q, %v", o.agent.StaticPodPath, o.agent.ResolvConf, err)
+	}
+	o, _, err = withConfig(t, configHead, append(nodeArgs(t, "https://192.0.2.1"), "--pod-manifest-path", "manifests", "--resolv-conf", "")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := o.settle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if here, _ := os.Getwd(); s.agent.StaticPodPath != filepath.Join(here, "manifests") || s.agent.ResolvConf != "" {
+		t.Errorf("%q, %q", s.agent.StaticPodPath, s.agent.ResolvConf)
 	}
 }
 

@@ -51,7 +51,7 @@ func nodeFlags(f *pflag.FlagSet, o *options) {
 	f.StringVar(&o.nodeIP, "node-ip", o.nodeIP, "`address` of the node, or one of each family with a comma between; 0.0.0.0 or :: for the default one of that family")
 	f.BoolVar(&c.RegisterNode, "register-node", c.RegisterNode, "create the Node object; false keeps only the status of an existing one")
 	f.Var(&pairs{values: &c.Labels, form: "key=value", bare: true}, "node-labels", "labels to register the node with")
-	f.Var(&taints{list: &o.taints}, "register-with-taints", "taints to register the node with")
+	f.Var(&taints{list: &c.RegisterWithTaints}, "register-with-taints", "taints to register the node with")
 	f.StringVar(&c.CloudProvider, "cloud-provider", c.CloudProvider, "external where a cloud controller manager sees to the node; else empty")
 	f.StringVar(&c.ProviderID, "provider-id", c.ProviderID, "`ID` of the machine with its cloud")
 	f.DurationVar(&c.NodeStatusUpdateFrequency, "node-status-update-frequency", c.NodeStatusUpdateFrequency, "how often the node's status is computed")
@@ -73,11 +73,12 @@ func podFlags(f *pflag.FlagSet, o *options) {
 }
 
 func staticFlags(f *pflag.FlagSet, o *options) {
-	f.StringVar(&o.static.Path, "pod-manifest-path", o.static.Path, "`folder` or file of static pods")
-	f.DurationVar(&o.static.FileCheckFrequency, "file-check-frequency", o.static.FileCheckFrequency, "how often they are read")
-	f.StringVar(&o.static.URL, "manifest-url", o.static.URL, "`URL` of static pods")
-	f.Var(&headers{values: &o.static.URLHeader}, "manifest-url-header", "headers to ask there with; may be repeated")
-	f.DurationVar(&o.static.HTTPCheckFrequency, "http-check-frequency", o.static.HTTPCheckFrequency, "how often it is asked")
+	c := &o.agent
+	f.StringVar(&c.StaticPodPath, "pod-manifest-path", c.StaticPodPath, "`folder` or file of static pods")
+	f.DurationVar(&c.FileCheckFrequency, "file-check-frequency", c.FileCheckFrequency, "how often they are read")
+	f.StringVar(&c.StaticPodURL, "manifest-url", c.StaticPodURL, "`URL` of static pods")
+	f.Var(&headers{values: &c.StaticPodURLHeader}, "manifest-url-header", "headers to ask there with; may be repeated")
+	f.DurationVar(&c.HTTPCheckFrequency, "http-check-frequency", c.HTTPCheckFrequency, "how often it is asked")
 }
 
 func imageFlags(f *pflag.FlagSet, o *options) {
@@ -88,14 +89,14 @@ func imageFlags(f *pflag.FlagSet, o *options) {
 }
 
 func runtimeFlags(f *pflag.FlagSet, o *options) {
-	r := &o.runtime
+	r, c := &o.runtime, &o.agent
 	f.StringVar(&r.Endpoint, "docker-endpoint", r.Endpoint, "`URL` of Docker Engine")
-	f.StringVar(&r.CgroupDriver, "cgroup-driver", r.CgroupDriver, "cgroupfs or systemd, as Docker Engine has it")
-	f.StringVar(&r.CgroupRoot, "cgroup-root", r.CgroupRoot, "`cgroup` of all pods (default the top)")
-	f.BoolVar(&r.CgroupsPerQOS, "cgroups-per-qos", r.CgroupsPerQOS, "a cgroup for each pod, below one for each quality of service")
+	f.StringVar(&c.CgroupDriver, "cgroup-driver", c.CgroupDriver, "cgroupfs or systemd, as Docker Engine has it")
+	f.StringVar(&c.CgroupRoot, "cgroup-root", c.CgroupRoot, "`cgroup` of all pods (default the top)")
+	f.BoolVar(&c.CgroupsPerQOS, "cgroups-per-qos", c.CgroupsPerQOS, "a cgroup for each pod, below one for each quality of service")
 	f.StringVar(&o.containerLogMaxSize, "container-log-max-size", o.containerLogMaxSize, "`size` at which a container's log is rotated")
 	f.IntVar(&r.LogMaxFiles, "container-log-max-files", r.LogMaxFiles, "how many files there are of a log at most")
-	f.DurationVar(&o.agent.RuntimeRequestTimeout, "runtime-request-timeout", o.agent.RuntimeRequestTimeout, "bound of every call of the runtime but pulls, logs, exec and attach")
+	f.DurationVar(&c.RuntimeRequestTimeout, "runtime-request-timeout", c.RuntimeRequestTimeout, "bound of every call of the runtime but pulls, logs, exec and attach")
 }
 
 func logFlags(f *pflag.FlagSet, o *options) {

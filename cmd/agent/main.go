@@ -2,9 +2,7 @@
 //
 // The engine is package agent; here are its flags (flags.go), its configuration
 // file (configfile.go, configfields.go), what both amount to (settings.go) and
-// what the agent stands on (wire.go). Its runtime on Docker Engine is not linked
-// in yet, so for now the command checks what it is given and says so; the
-// simulator runs the same engine on the fake runtime.
+// what the agent stands on (wire.go). docs/agent.md tells how to run it.
 package main
 
 import (

@@ -2,11 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"flag"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"k8s.io/klog/v2"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -47,19 +51,30 @@ contexts: [{name: c, context: {cluster: c}}], clusters: [{name: c, cluster: {ser
 }
 
 func TestRun(t *testing.T) {
+	// All goes well, and the agent is told to end before it has begun.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	before := slog.Default()
+	defer func() {
+		slog.SetDefault(before)
+		klog.ClearLogger()
+	}()
 	good := nodeArgs(t, "https://192.0.2.1:6443")
+	good = append(good, "--docker-endpoint", "unix://"+filepath.Join(t.TempDir(), "docker.sock"))
+	begun := "Starting the agent"
 	for _, test := range []struct {
 		args []string
 		code int
 		want []string
 	}{
 		{[]string{"--version"}, 0, []string{"agent unknown\n"}},
-		{good, 1, []string{"no container runtime yet"}},
-		{[]string{"--api-servers", "http://192.0.2.1,http://192.0.2.2"}, 1,
-			[]string{"--api-servers: only the first is used: http://192.0.2.1", "nobody to the API server", "no container runtime yet"}},
+		{good, 0, []string{begun}},
+		{append(good[2:len(good):len(good)], "--api-servers", "http://192.0.2.1,http://192.0.2.2"), 0,
+			[]string{"--api-servers: only the first is used: http://192.0.2.1", "nobody to the API server", begun}},
 		{[]string{"--hostname-override", "n"}, 2, []string{"--kubeconfig: must name a file"}},
-		{append(good[:len(good):len(good)], "--eviction-hard", ""), 1, []string{"pods are not evicted"}},
-		{append(good[:len(good):len(good)], "--node_ip", "0.0.0.0"), 1, []string{"no container runtime yet"}},
+		{append(good[:len(good):len(good)], "--eviction-hard", ""), 0, []string{"pods are not evicted", begun}},
+		{append(good[:len(good):len(good)], "--node_ip", "0.0.0.0"), 0, []string{begun}},
+		{append(good[:len(good):len(good)], "--kube-reserved", "memory=1Ei"), 2, []string{"memory: 1099511627876Mi are reserved"}},
 		// Each flag with a bad value is named, and what stands beside them.
 		{[]string{"--max-pods", "x", "--sync-frequency=1", "--register-node=perhaps", "--event-qps=many", "--node-labels", "=a",
 			"--eviction-hard", "memory.available", "--register-with-taints", "a=b", "--manifest-url-header", "a", "pod.yaml"}, 2,
@@ -71,7 +86,7 @@ func TestRun(t *testing.T) {
 		{[]string{"--max-pods", "x", "--no-such"}, 2, []string{"--max-pods", "unknown flag: --no-such"}},
 	} {
 		var out bytes.Buffer
-		code := run(t.Context(), test.args, &out, &out)
+		code := run(ctx, test.args, &out, &out)
 		if code != test.code {
 			t.Errorf("agent %q: exit %d, want %d", test.args, code, test.code)
 		}
@@ -90,9 +105,9 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		"--node-labels", "kubernetes.io/role=x", "--register-with-taints", "a=b:Never", "--cloud-provider", "aws",
 		"--max-pods", "-1", "--root-dir", "here", "--cluster-dns", "dns", "--cluster-domain", "-", "--sync-frequency", "0s",
 		"--node-status-update-frequency", "-1s", "--runtime-request-timeout", "0s", "--max-parallel-image-pulls", "0",
-		"--docker-endpoint", "/var/run/docker.sock", "--pod-infra-container-image", "", "--cgroup-driver", "v2", "--cgroup-root", "pods",
+		"--docker-endpoint", "/var/run/docker.sock", "--cgroup-driver", "v2", "--cgroup-root", "pods",
 		"--container-log-max-size", "big", "--container-log-max-files", "1", "--image-pull-progress-deadline", "0s",
-		"--pod-manifest-path", "pods", "--manifest-url", "pods", "--file-check-frequency", "0s", "--http-check-frequency", "0s",
+		"--manifest-url", "pods", "--file-check-frequency", "0s", "--http-check-frequency", "0s",
 		"--kube-api-qps", "-1", "--kube-api-burst", "-1", "--event-qps", "NaN", "--event-burst", "-1", "--v", "-1",
 		"--healthz-bind-address", "localhost", "--healthz-port", "65536", "--logging-format", "xml",
 		"--system-reserved", "disk=1,cpu=x", "--kube-reserved", "memory=-1Gi", "--eviction-hard", "disk<1,memory.available<x,nodefs.available<101%",
@@ -104,11 +119,11 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		`CloudProvider: "aws": must be "external" or empty`, "MaxPods: -1: must be 0 or more", `RootDir: "here": must be an absolute path`,
 		`ClusterDNS[0]: "dns": must be an IP address`, `ClusterDomain: "-": must be a domain name`, "SyncFrequency: 0s: must be more than 0",
 		"NodeStatusUpdateFrequency: -1s: must be", "RuntimeRequestTimeout: 0s: must be", "MaxParallelImagePulls: 0: must be 1 or more",
-		`--docker-endpoint: "/var/run/docker.sock": must be such as unix:///`, `--pod-infra-container-image: "": must be the name`,
-		`cgroupDriver: "v2": must be cgroupfs or systemd`, `cgroupRoot: "pods": must be an absolute path`,
+		`--docker-endpoint: "/var/run/docker.sock": must be such as unix:///`,
+		`CgroupDriver: "v2": must be cgroupfs or systemd`, `CgroupRoot: "pods": must be an absolute path`,
 		`containerLogMaxSize: "big": must be a quantity`, "containerLogMaxFiles: 1: must be 2 or more", "--image-pull-progress-deadline: 0s: must be",
-		`staticPodPath: "pods": must be an absolute path`, `staticPodURL: "pods": must be an http or https URL`,
-		"fileCheckFrequency: 0s: must be", "httpCheckFrequency: 0s: must be", "kubeAPIQPS: -1: must be 0 or more", "kubeAPIBurst: -1: must be",
+		`StaticPodURL: "pods": must be an http or https URL`,
+		"FileCheckFrequency: 0s: must be", "HTTPCheckFrequency: 0s: must be", "kubeAPIQPS: -1: must be 0 or more", "kubeAPIBurst: -1: must be",
 		"eventRecordQPS: NaN: must be", "eventBurst: -1: must be", "logging.verbosity: -1: must be", `healthzBindAddress: "localhost": must be an IP`,
 		"healthzPort: 65536: must be from 0 to 65535", `logging.format: "xml": must be text or json`,
 		`systemReserved: "disk": must be one of cpu, memory`, `systemReserved.cpu: "x": must be a quantity`, `kubeReserved.memory: "-1Gi": must be`,
@@ -163,10 +178,10 @@ func TestFlagsAreUsed(t *testing.T) {
 	if r.System.Cpu().MilliValue() != 500 || r.Kube.Cpu().Value() != 1 || len(r.Kube) != 2 || r.EvictionMemory.Fraction != 0.05 || r.EvictionNodefs.Fraction != 0 {
 		t.Errorf("reserved %+v", r)
 	}
-	if s.static.Path != "/pods" || s.static.URL != "http://192.0.2.9/pods" || strings.Join(s.static.URLHeader["B"], " ") != "again beautiful" || s.static.URLHeader.Get("a") != "hello" {
-		t.Errorf("static pods %+v", s.static)
+	if a.StaticPodPath != "/pods" || a.StaticPodURL != "http://192.0.2.9/pods" || strings.Join(a.StaticPodURLHeader["B"], " ") != "again beautiful" || a.StaticPodURLHeader.Get("a") != "hello" {
+		t.Errorf("agent %+v", a)
 	}
-	if s.runtime.LogMaxSize != 1<<20 || s.runtime.LogMaxFiles != 3 || !s.runtime.CgroupsPerQOS {
+	if s.runtime.LogMaxSize != 1<<20 || s.runtime.LogMaxFiles != 3 || !a.CgroupsPerQOS {
 		t.Errorf("runtime %+v", s.runtime)
 	}
 }

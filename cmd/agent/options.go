@@ -4,8 +4,6 @@ import (
 	"maps"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
-
 	"nodelet/agent"
 	"nodelet/agent/kubeapi"
 )
@@ -19,12 +17,11 @@ type options struct {
 	apiServers []string
 	api        kubeapi.Options
 
-	// agent is the part that is the agent's own. Its NodeName, NodeIPs and
-	// RegisterWithTaints are set by settle.
+	// agent is the part that is the agent's own. Its NodeName and NodeIPs are
+	// set by settle.
 	agent            agent.Config
 	hostnameOverride string
 	nodeIP           string
-	taints           []v1.Taint
 
 	systemReserved, kubeReserved map[string]string
 	evictionHard                 map[string]string
@@ -32,7 +29,6 @@ type options struct {
 
 	// config is the path of a configuration file, or of static pods.
 	config string
-	static staticPods
 
 	serializeImagePulls bool
 	runtime             runtimeOptions
@@ -50,12 +46,6 @@ type runtimeOptions struct {
 	RootDir string
 	// PodInfraContainerImage is the image of the sandboxes; empty for our own.
 	PodInfraContainerImage string
-	// CgroupRoot is the cgroup of all pods; empty for the top.
-	CgroupRoot string
-	// CgroupDriver is cgroupfs or systemd.
-	CgroupDriver string
-	// CgroupsPerQOS puts each pod in a cgroup of its own, by quality of service.
-	CgroupsPerQOS bool
 	// LogMaxSize is the size in bytes at which a container's log is rotated;
 	// LogMaxFiles how many files there are of it at most.
 	LogMaxSize  int64
@@ -67,13 +57,10 @@ type runtimeOptions struct {
 // defaultOptions are the kubelet's.
 func defaultOptions() options {
 	o := options{
-		api:    kubeapi.DefaultOptions(),
-		agent:  agent.DefaultConfig(),
-		static: defaultStaticPods(),
+		api:   kubeapi.DefaultOptions(),
+		agent: agent.DefaultConfig(),
 		runtime: runtimeOptions{
 			Endpoint:                  "unix:///var/run/docker.sock",
-			CgroupDriver:              "cgroupfs",
-			CgroupsPerQOS:             true,
 			LogMaxFiles:               5,
 			ImagePullProgressDeadline: time.Minute,
 		},

@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/http"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -26,23 +24,8 @@ type settings struct {
 	agent   agent.Config
 	machine machine.Config
 	runtime runtimeOptions
-	static  staticPods
 	api     *kubeapi.Client
 	healthz healthzOptions
-}
-
-// staticPods says where pods are found that no API server knows.
-type staticPods struct {
-	// Path is a folder or a file, URL a place on the web; both may be empty.
-	Path      string
-	URL       string
-	URLHeader http.Header
-	// FileCheckFrequency and HTTPCheckFrequency are how often they are read.
-	FileCheckFrequency, HTTPCheckFrequency time.Duration
-}
-
-func defaultStaticPods() staticPods {
-	return staticPods{FileCheckFrequency: 20 * time.Second, HTTPCheckFrequency: 20 * time.Second}
 }
 
 // faults collects what is wrong.
@@ -59,18 +42,22 @@ func (f *faults) add(field string, value any, allowed string) {
 // settle reads the options. An error names every fault; nothing is dialed.
 func (o *options) settle() (*settings, error) {
 	var f faults
-	s := &settings{agent: o.agent, runtime: o.runtime, static: o.static, healthz: o.healthz}
+	s := &settings{agent: o.agent, runtime: o.runtime, healthz: o.healthz}
 	a := &s.agent
 	name, err := nodeutil.GetHostname(o.hostnameOverride)
 	if err != nil {
 		f = append(f, fmt.Errorf("--hostname-override: %q: %w", o.hostnameOverride, err))
 	}
 	a.NodeName = name
-	a.RegisterWithTaints = o.taints
 	a.NodeIPs = o.nodeIPs(&f)
-	a.StaticPodPath, a.StaticPodURL, a.StaticPodURLHeader = o.static.Path, o.static.URL, o.static.URLHeader
-	a.FileCheckFrequency, a.HTTPCheckFrequency = o.static.FileCheckFrequency, o.static.HTTPCheckFrequency
-	a.CgroupRoot, a.CgroupDriver, a.CgroupsPerQOS = o.runtime.CgroupRoot, o.runtime.CgroupDriver, o.runtime.CgroupsPerQOS
+	for _, path := range []*string{&a.StaticPodPath, &a.ResolvConf} {
+		if *path == "" {
+			continue
+		}
+		if *path, err = filepath.Abs(*path); err != nil {
+			f = append(f, fmt.Errorf("%s: %w", *path, err))
+		}
+	}
 	if o.serializeImagePulls {
 		a.MaxParallelImagePulls = 1
 		if before := o.agent.MaxParallelImagePulls; before > 1 && before != agent.DefaultConfig().MaxParallelImagePulls {
@@ -86,7 +73,6 @@ func (o *options) settle() (*settings, error) {
 		f = append(f, err)
 	}
 	o.settleRuntime(&s.runtime, &f)
-	o.checkStatic(&f)
 	o.checkRest(&f)
 	s.api = o.connect(&f)
 	return s, errors.Join(f...)
@@ -138,9 +124,6 @@ func (o *options) settleRuntime(r *runtimeOptions, f *faults) {
 	default:
 		f.add("--docker-endpoint", r.Endpoint, "such as unix:///var/run/docker.sock or tcp://192.0.2.1:2375")
 	}
-	if r.CgroupRoot != "" && !filepath.IsAbs(r.CgroupRoot) {
-		f.add("cgroupRoot", r.CgroupRoot, "an absolute path such as /pods, or empty")
-	}
 	size, err := resource.ParseQuantity(o.containerLogMaxSize)
 	if r.LogMaxSize = size.Value(); err != nil || r.LogMaxSize <= 0 {
 		f.add("containerLogMaxSize", o.containerLogMaxSize, "a quantity above 0, such as 10Mi")
@@ -150,23 +133,6 @@ func (o *options) settleRuntime(r *runtimeOptions, f *faults) {
 	}
 	if r.ImagePullProgressDeadline <= 0 {
 		f.add("--image-pull-progress-deadline", r.ImagePullProgressDeadline, "more than 0")
-	}
-}
-
-// checkStatic checks what says where static pods are.
-func (o *options) checkStatic(f *faults) {
-	s := o.static
-	if s.Path != "" && !filepath.IsAbs(s.Path) {
-		f.add("staticPodPath", s.Path, "an absolute path")
-	}
-	if u, err := url.Parse(s.URL); s.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		f.add("staticPodURL", s.URL, "an http or https URL")
-	}
-	if s.FileCheckFrequency <= 0 {
-		f.add("fileCheckFrequency", s.FileCheckFrequency, "more than 0")
-	}
-	if s.HTTPCheckFrequency <= 0 {
-		f.add("httpCheckFrequency", s.HTTPCheckFrequency, "more than 0")
 	}
 }
 
