@@ -1,0 +1,114 @@
+package volume
+
+import (
+	"cmp"
+	"io/fs"
+	"path"
+	"slices"
+	"sync"
+	"unique"
+
+	"nodelet/agent/pod"
+)
+
+// Memory is the Store of simulated nodes. It keeps the volumes' files, equal
+// contents once for all pods and nodes of the process, and nothing of what
+// containers would do with them. All methods may be called concurrently.
+type Memory struct {
+	mu   sync.Mutex
+	pods map[pod.UID]map[string][]memoryFile
+}
+
+// memoryFile is a file of a volume.
+type memoryFile struct {
+	path    string
+	content unique.Handle[string]
+}
+
+// NewMemory returns an empty Store.
+func NewMemory() *Memory { return &Memory{pods: map[pod.UID]map[string][]memoryFile{}} }
+
+// MakePod is in PodStore.
+func (s *Memory) MakePod(uid pod.UID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.pods[uid]; !ok {
+		s.pods[uid] = nil
+	}
+	return nil
+}
+
+// WriteFile is in PodStore. Simulated containers have no files of their own.
+func (s *Memory) WriteFile(pod.UID, string, []byte) (string, error) { return "", nil }
+
+// RemovePod is in PodStore.
+func (s *Memory) RemovePod(uid pod.UID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pods, uid)
+	return nil
+}
+
+// Pods is in PodStore.
+func (s *Memory) Pods() ([]pod.UID, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	uids := make([]pod.UID, 0, len(s.pods))
+	for uid := range s.pods {
+		uids = append(uids, uid)
+	}
+	slices.Sort(uids)
+	return uids, nil
+}
+
+// SetUp is in VolumeStore.
+func (s *Memory) SetUp(v *Volume) error {
+	if !v.Kind.hasFiles() {
+		return nil
+	}
+	files := make([]memoryFile, 0, len(v.Files))
+	for path, f := range v.Files {
+		files = append(files, memoryFile{path, unique.Make(string(f.Data))})
+	}
+	slices.SortFunc(files, func(a, b memoryFile) int { return cmp.Compare(a.path, b.path) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	volumes := s.pods[v.Pod]
+	if slices.Equal(volumes[v.Name], files) {
+		return nil
+	}
+	put(&volumes, v.Name, files)
+	s.pods[v.Pod] = volumes
+	return nil
+}
+
+// HostPath is in VolumeStore. The path exists nowhere.
+func (s *Memory) HostPath(v *Volume, sub SubPath) (string, error) {
+	dir := v.Path
+	if v.Kind != HostPath {
+		dir = path.Join("/pods", string(v.Pod), v.dir())
+	}
+	return path.Join(dir, sub.Path), nil
+}
+
+// TearDown is in VolumeStore.
+func (s *Memory) TearDown(uid pod.UID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.pods[uid]; ok {
+		s.pods[uid] = nil
+	}
+	return nil
+}
+
+// ReadFile returns a file of a pod's volume, or fs.ErrNotExist.
+func (s *Memory) ReadFile(uid pod.UID, volume, name string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	files := s.pods[uid][volume]
+	i, ok := slices.BinarySearchFunc(files, name, func(f memoryFile, name string) int { return cmp.Compare(f.path, name) })
+	if !ok {
+		return "", &fs.PathError{Op: "read", Path: path.Join(volume, name), Err: fs.ErrNotExist}
+	}
+	return files[i].content.Value(), nil
+}

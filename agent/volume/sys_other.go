@@ -1,0 +1,24 @@
+//go:build !linux
+
+package volume
+
+import (
+	"errors"
+	"os"
+
+	"nodelet/agent/pod"
+)
+
+// Dirs is for Linux. Elsewhere there are only simulated nodes, which use Memory.
+
+func isMountPoint(string) (bool, error)          { return false, errors.ErrUnsupported }
+func mountTmpfs(string, string) error            { return errors.ErrUnsupported }
+func bindMount(*os.File, string) error           { return errors.ErrUnsupported }
+func mountsBelow(string) ([]string, error)       { return nil, errors.ErrUnsupported }
+func detach(string) error                        { return errors.ErrUnsupported }
+func openBelow(string, string) (*os.File, error) { return nil, errors.ErrUnsupported }
+func (d *Dirs) TearDown(pod.UID) error           { return errors.ErrUnsupported }
+func (d *Dirs) RemovePod(pod.UID) error          { return errors.ErrUnsupported }
+func (d *Dirs) makeBelow(string, *os.File, string) (*os.File, error) {
+	return nil, errors.ErrUnsupported
+}

@@ -1,0 +1,353 @@
+// Package volume keeps the pods' directories and what their volumes hold.
+//
+// The Manager (this file) works out what belongs in each volume: spec.go says
+// what kind it is, files.go what is in a configMap, secret, downwardAPI or
+// projected volume, token.go asks for service account tokens, refresh.go keeps
+// all of it fresh. A Store puts it somewhere: Dirs into directories and mounts,
+// in the kubelet's layout (dirs.go; write.go swaps a volume's files at once;
+// subpath.go binds a path in a volume; remove.go takes all away), Memory nowhere
+// but in memory, for simulated nodes.
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path"
+	"sync"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	v1 "k8s.io/api/core/v1"
+
+	"nodelet/agent/pod"
+	"nodelet/agent/podenv"
+	"nodelet/agent/podruntime"
+)
+
+// Objects gives the config maps and secrets that volumes show. What it returns
+// is not changed. An object that does not exist is a NotFound.
+type Objects interface {
+	ConfigMap(ctx context.Context, namespace, name string) (*v1.ConfigMap, error)
+	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
+}
+
+// Tokens makes tokens of service accounts.
+type Tokens interface {
+	CreateToken(ctx context.Context, namespace, serviceAccount string, request *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error)
+}
+
+// Config is how the Manager behaves. The zero value is not valid.
+type Config struct {
+	// Root is the directory that has the pods' directories, pods/<uid>, in it.
+	// It is for Dirs; Deps may bring another Store.
+	Root string
+	// SyncPeriod is how long what a volume shows may be stale if nobody tells
+	// that it changed. Up to half is added to it, so that pods do not go together.
+	SyncPeriod time.Duration
+}
+
+// DefaultConfig returns the kubelet's values.
+func DefaultConfig() Config {
+	return Config{Root: "/var/lib/kubelet", SyncPeriod: time.Minute}
+}
+
+// Deps is what a Manager works with.
+type Deps struct {
+	Objects Objects
+	Tokens  Tokens
+	// Allocatable is what of the node's resources pods can have.
+	Allocatable func() v1.ResourceList
+	// Store is where volumes live; nil for directories below Config.Root.
+	Store Store
+	// Event gets what goes wrong with a mounted pod's volumes later on. It must
+	// not wait.
+	Event func(pod.Event)
+	// Rand is not used by others.
+	Rand *rand.Rand
+	Log  *slog.Logger
+}
+
+// Manager keeps the volumes of a node's pods. All methods may be called
+// concurrently; of one pod, one call is carried out at a time.
+type Manager struct {
+	config Config
+	Deps
+
+	wake chan struct{}
+
+	mu sync.Mutex
+	// pods are those that have been mounted, or are being worked on.
+	pods map[pod.UID]*entry
+	// queue has the pods that are to be refreshed, the next first.
+	queue queue
+	// refreshing is how many goroutines refresh.
+	refreshing int
+}
+
+// entry is what is known of one pod.
+type entry struct {
+	uid pod.UID
+	// turn has an element while somebody works on the pod.
+	turn chan struct{}
+
+	// pod is its newest object, nil until it is mounted. This and what follows
+	// is guarded by Manager.mu.
+	pod *v1.Pod
+	// mounted says that all volumes have been set up once.
+	mounted bool
+	// due is when to refresh; at is the place in the queue, less than 0 for none.
+	due time.Time
+	at  int
+
+	// known is for the one whose turn it is.
+	known known
+}
+
+// New returns a Manager; nothing is refreshed before Run.
+func New(config Config, deps Deps) *Manager {
+	if deps.Store == nil {
+		deps.Store = NewDirs(config.Root, deps.Log)
+	}
+	return &Manager{config: config, Deps: deps, wake: make(chan struct{}, 1), pods: map[pod.UID]*entry{}}
+}
+
+// take waits for the turn at a pod. The entry is given back with leave.
+func (m *Manager) take(ctx context.Context, uid pod.UID) (*entry, error) {
+	for {
+		m.mu.Lock()
+		e, ok := m.pods[uid]
+		if !ok {
+			e = &entry{uid: uid, turn: make(chan struct{}, 1), at: -1}
+			m.pods[uid] = e
+		}
+		m.mu.Unlock()
+		select {
+		case e.turn <- struct{}{}:
+		default:
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case e.turn <- struct{}{}:
+			}
+		}
+		m.mu.Lock()
+		current := m.pods[uid] == e
+		m.mu.Unlock()
+		if current {
+			return e, nil
+		}
+		<-e.turn
+	}
+}
+
+func (e *entry) leave() { <-e.turn }
+
+// forget drops an entry that is held.
+func (m *Manager) forget(e *entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.queue.remove(e)
+	delete(m.pods, e.uid)
+}
+
+// Mount makes the pod's directory and all that its volumes hold, and has them
+// kept fresh from then on. Where that has been done before, by an agent before a
+// restart as well, what is right already is not touched. The error joins one for
+// each volume that failed, in the words of the kubelet's FailedMount events; it
+// may well be gone with the next try.
+func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
+	e, err := m.take(ctx, pod.UID(p.UID))
+	if err != nil {
+		return err
+	}
+	defer e.leave()
+	m.mu.Lock()
+	e.pod = p
+	m.mu.Unlock()
+	if err := m.Store.MakePod(e.uid); err != nil {
+		return fmt.Errorf("error making pod data directories: %w", err)
+	}
+	var errs []error
+	for i := range p.Spec.Volumes {
+		errs = append(errs, m.setUp(ctx, e, p, &p.Spec.Volumes[i]))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e.mounted = true
+	m.reschedule(e, p)
+	return nil
+}
+
+func (m *Manager) setUp(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volume) error {
+	v, err := m.volume(p, spec)
+	if err == nil && v.Kind.hasFiles() {
+		v.Files, err = m.files(ctx, e, p, spec)
+		v.MountPoints = mountPoints(p, spec.Name)
+	}
+	if err == nil {
+		err = m.Store.SetUp(v)
+	}
+	if err != nil {
+		return fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", spec.Name, err)
+	}
+	return nil
+}
+
+// Mounts returns the binds of a container's volume mounts, in their order; env
+// expands their subPathExpr. The pod must have been mounted. A subPath that is
+// not in its volume, even if only by way of a link, is an error.
+func (m *Manager) Mounts(p *v1.Pod, c *v1.Container, env []podruntime.EnvVar) ([]podruntime.Mount, error) {
+	if len(c.VolumeMounts) == 0 {
+		return nil, nil
+	}
+	e, err := m.take(context.Background(), pod.UID(p.UID))
+	if err != nil {
+		return nil, err
+	}
+	defer e.leave()
+	m.mu.Lock()
+	mounted := e.mounted
+	m.mu.Unlock()
+	if !mounted {
+		m.forgetUnmounted(e)
+		return nil, fmt.Errorf("cannot find volume %q to mount into container %q", c.VolumeMounts[0].Name, c.Name)
+	}
+	mounts := make([]podruntime.Mount, 0, len(c.VolumeMounts))
+	for i := range c.VolumeMounts {
+		mount, err := m.mount(p, c, i, env)
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, mount)
+	}
+	return mounts, nil
+}
+
+func (m *Manager) mount(p *v1.Pod, c *v1.Container, index int, env []podruntime.EnvVar) (podruntime.Mount, error) {
+	spec := &c.VolumeMounts[index]
+	none := podruntime.Mount{}
+	source := volumeOf(p, spec.Name)
+	if source == nil {
+		return none, fmt.Errorf("cannot find volume %q to mount into container %q", spec.Name, c.Name)
+	}
+	v, err := m.volume(p, source)
+	if err != nil {
+		return none, err
+	}
+	if spec.RecursiveReadOnly != nil && *spec.RecursiveReadOnly == v1.RecursiveReadOnlyEnabled {
+		return none, fmt.Errorf("failed to resolve recursive read-only mode: volume %q: not supported by this node", spec.Name)
+	}
+	sub, err := subPath(spec, env)
+	if err != nil {
+		return none, err
+	}
+	hostPath, err := m.Store.HostPath(v, SubPath{Path: sub, Container: c.Name, Index: index})
+	if err != nil && sub != "" {
+		// The pod's owner must not learn from the reason what else is on the node.
+		m.Log.Error("Failed to prepare subPath", "pod", pod.FullName(p), "container", c.Name, "volume", v.Name, "subPath", sub, "err", err)
+		err = fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q", spec.Name, c.Name)
+	}
+	if err != nil {
+		return none, err
+	}
+	mount := podruntime.Mount{HostPath: hostPath, ContainerPath: spec.MountPath, ReadOnly: spec.ReadOnly || v.Kind.hasFiles()}
+	if !path.IsAbs(mount.ContainerPath) {
+		mount.ContainerPath = "/" + mount.ContainerPath
+	}
+	if spec.MountPropagation != nil {
+		mount.Propagation = *spec.MountPropagation
+	}
+	return mount, nil
+}
+
+// subPath is the path below the volume that a container mounts, or "".
+func subPath(spec *v1.VolumeMount, env []podruntime.EnvVar) (string, error) {
+	sub := spec.SubPath
+	if spec.SubPathExpr != "" {
+		var err error
+		if sub, err = podenv.ExpandSubPath(spec.SubPathExpr, env); err != nil {
+			return "", err
+		}
+	}
+	if path.IsAbs(sub) {
+		return "", fmt.Errorf("error SubPath `%s` must not be an absolute path", sub)
+	}
+	if hasBackstep(sub) {
+		return "", fmt.Errorf("unable to provision SubPath `%s`: must not contain '..'", sub)
+	}
+	return sub, nil
+}
+
+// File writes a file of the agent's own into the pod's directory and returns
+// where it is; "" where pods have no files. Nil content makes an empty file that
+// anybody may write to.
+func (m *Manager) File(uid pod.UID, name string, content []byte) (string, error) {
+	e, err := m.take(context.Background(), uid)
+	if err != nil {
+		return "", err
+	}
+	defer e.leave()
+	defer m.forgetUnmounted(e)
+	return m.Store.WriteFile(uid, name, content)
+}
+
+// Unmount unmounts and removes all volumes of a pod of which no container is
+// left. While anything is still mounted nothing is removed. It may be repeated,
+// and does not need the pod to be known.
+func (m *Manager) Unmount(ctx context.Context, uid pod.UID) error {
+	e, err := m.take(ctx, uid)
+	if err != nil {
+		return err
+	}
+	defer e.leave()
+	defer m.forgetUnmounted(e)
+	if err := m.Store.TearDown(uid); err != nil {
+		return fmt.Errorf("UnmountVolume.TearDown failed for pod %q: %w", uid, err)
+	}
+	m.forget(e)
+	return nil
+}
+
+// Remove removes what is left of a pod's directory, volumes included. While
+// anything in it is still mounted nothing is removed.
+func (m *Manager) Remove(ctx context.Context, uid pod.UID) error {
+	if err := m.Unmount(ctx, uid); err != nil {
+		return err
+	}
+	e, err := m.take(ctx, uid)
+	if err != nil {
+		return err
+	}
+	defer e.leave()
+	defer m.forgetUnmounted(e)
+	if err := m.Store.RemovePod(uid); err != nil {
+		return fmt.Errorf("removing the directory of pod %q: %w", uid, err)
+	}
+	return nil
+}
+
+// forgetUnmounted drops an entry that is held if it was made only to be held.
+func (m *Manager) forgetUnmounted(e *entry) {
+	m.mu.Lock()
+	known := e.pod != nil
+	m.mu.Unlock()
+	if !known {
+		m.forget(e)
+	}
+}
+
+// Orphans returns the pods that have a directory, so that those that are no
+// more can be removed.
+func (m *Manager) Orphans() []pod.UID {
+	uids, err := m.Store.Pods()
+	if err != nil {
+		m.Log.Error("Cannot list the pods' directories", "err", err)
+	}
+	return uids
+}
