@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
@@ -24,6 +25,7 @@ import (
 	"nodelet/agent/probe"
 	"nodelet/agent/publish"
 	"nodelet/agent/source"
+	"nodelet/agent/volume"
 	"nodelet/agent/worker"
 )
 
@@ -42,8 +44,9 @@ type Deps struct {
 	Watches kubeapi.Watches
 	// HostFiles are the machine's; nil where pods are told of none.
 	HostFiles HostFiles
-	// Volumes keeps the pods' files; nil where they have none.
-	Volumes worker.Volumes
+	// VolumeStore is where the pods' volumes live; nil for directories and mounts
+	// below the configuration's RootDir.
+	VolumeStore volume.Store
 	// Rand is the source of all of the agent's randomness. New draws from it
 	// and keeps no reference.
 	Rand *rand.Rand
@@ -65,6 +68,7 @@ type Agent struct {
 	worker    *worker.Worker
 	recorder  *kubeapi.Recorder
 	objects   *kubeapi.Objects
+	volumes   *volume.Manager
 	// static are the sources of static pods.
 	static []func(context.Context)
 }
@@ -80,9 +84,6 @@ func New(config Config, deps Deps) (*Agent, error) {
 	}
 	if deps.Watches == nil {
 		deps.Watches = deps.API
-	}
-	if deps.Volumes == nil {
-		deps.Volumes = noVolumes{}
 	}
 	deps.Logger = deps.Logger.With("node", config.NodeName)
 	a := &Agent{config: config, deps: deps}
@@ -104,6 +105,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	parts.Go(func() { a.node.Run(ctx) })
 	parts.Go(func() { a.publisher.Run(ctx) })
 	parts.Go(func() { a.prober.Run(ctx) })
+	parts.Go(func() { a.volumes.Run(ctx) })
 	// What runs must be known before anything is planned.
 	select {
 	case <-ctx.Done():
@@ -151,7 +153,13 @@ func (a *Agent) wire() {
 	log := a.deps.Logger
 	mark := func(uid pod.UID) { a.worker.Mark(uid) }
 	a.recorder = a.deps.API.NewRecorder(a.config.NodeName)
-	a.objects = a.deps.API.NewObjects(func(uid pod.UID) { a.worker.Retry(uid) })
+	a.objects = a.deps.API.NewObjects(func(uid pod.UID) {
+		a.worker.Retry(uid)
+		a.volumes.ObjectChanged(uid)
+	})
+	a.volumes = volume.New(volume.Config{Root: a.config.RootDir, SyncPeriod: a.config.SyncFrequency}, volume.Deps{
+		Objects: objects{a.objects}, Tokens: a.deps.API, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
+		Allocatable: func() v1.ResourceList { return a.node.AnyNode().Status.Allocatable }})
 
 	a.observer = observe.New(observe.Config{
 		RelistPeriod: a.config.RelistPeriod,
@@ -159,9 +167,15 @@ func (a *Agent) wire() {
 		RetryPeriod:  observe.DefaultConfig().RetryPeriod,
 	}, a.deps.Runtime, mark, log)
 	a.desired = desired.New(a.sources(), a.admit, desired.Hooks{
-		Changed: mark,
+		Changed: func(uid pod.UID) {
+			mark(uid)
+			if d, ok := a.desired.Get(uid); ok {
+				a.volumes.Update(d.Pod)
+			}
+		},
+		// What no source wants is ended now, and its files are removed.
 		Ready: func() {
-			for _, uid := range a.observer.UIDs() {
+			for _, uid := range slices.Concat(a.observer.UIDs(), a.volumes.Orphans()) {
 				mark(uid)
 			}
 			a.mirrors.MarkAll()
@@ -232,7 +246,7 @@ func (a *Agent) newWorker() *worker.Worker {
 	return worker.New(config, worker.Deps{
 		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
 		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
-		Volumes: a.deps.Volumes, Objects: a.objects, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
+		Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
 		Event: a.event, Rand: a.rand(), Log: a.deps.Logger,
 	})
 }

@@ -3,14 +3,13 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/credentials"
 	"nodelet/agent/kubeapi"
 	"nodelet/agent/node"
-	"nodelet/agent/pod"
-	"nodelet/agent/podruntime"
 )
 
 // HostFiles are what pods are told of the machine they run on.
@@ -54,15 +53,20 @@ func (h host) Credentials() credentials.Keyring {
 	return keyring
 }
 
-// noVolumes are the volumes of pods that have no files.
-type noVolumes struct{}
+// objects are the config maps and secrets, for which a pod waits a while only:
+// it is tried again as soon as what it refers to becomes known.
+type objects struct{ *kubeapi.Objects }
 
-func (noVolumes) Mount(context.Context, *v1.Pod) error   { return nil }
-func (noVolumes) Unmount(context.Context, pod.UID) error { return nil }
-func (noVolumes) Remove(context.Context, pod.UID) error  { return nil }
+const objectPatience = 10 * time.Second
 
-func (noVolumes) Mounts(*v1.Pod, *v1.Container, []podruntime.EnvVar) ([]podruntime.Mount, error) {
-	return nil, nil
+func (o objects) ConfigMap(ctx context.Context, namespace, name string) (*v1.ConfigMap, error) {
+	ctx, cancel := context.WithTimeout(ctx, objectPatience)
+	defer cancel()
+	return o.Objects.ConfigMap(ctx, namespace, name)
 }
 
-func (noVolumes) File(pod.UID, string, []byte) (string, error) { return "", nil }
+func (o objects) Secret(ctx context.Context, namespace, name string) (*v1.Secret, error) {
+	ctx, cancel := context.WithTimeout(ctx, objectPatience)
+	defer cancel()
+	return o.Objects.Secret(ctx, namespace, name)
+}
