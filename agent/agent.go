@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
@@ -19,10 +20,12 @@ import (
 	"nodelet/agent/observe"
 	"nodelet/agent/plan"
 	"nodelet/agent/pod"
+	"nodelet/agent/podenv"
 	"nodelet/agent/podruntime"
 	"nodelet/agent/probe"
 	"nodelet/agent/publish"
 	"nodelet/agent/source"
+	"nodelet/agent/volume"
 	"nodelet/agent/worker"
 )
 
@@ -39,6 +42,11 @@ type Deps struct {
 	API *kubeapi.Client
 	// Watches follows the API server's objects; nil for API's own watches.
 	Watches kubeapi.Watches
+	// HostFiles are the machine's; nil where pods are told of none.
+	HostFiles HostFiles
+	// VolumeStore is where the pods' volumes live; nil for directories and mounts
+	// below the configuration's RootDir.
+	VolumeStore volume.Store
 	// Rand is the source of all of the agent's randomness. New draws from it
 	// and keeps no reference.
 	Rand *rand.Rand
@@ -59,6 +67,8 @@ type Agent struct {
 	node      *node.Manager
 	worker    *worker.Worker
 	recorder  *kubeapi.Recorder
+	objects   *kubeapi.Objects
+	volumes   *volume.Manager
 	// static are the sources of static pods.
 	static []func(context.Context)
 }
@@ -85,6 +95,7 @@ func New(config Config, deps Deps) (*Agent, error) {
 // started has ended; the pods go on running.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.recorder.Shutdown()
+	defer a.objects.Stop()
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -94,6 +105,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	parts.Go(func() { a.node.Run(ctx) })
 	parts.Go(func() { a.publisher.Run(ctx) })
 	parts.Go(func() { a.prober.Run(ctx) })
+	parts.Go(func() { a.volumes.Run(ctx) })
 	// What runs must be known before anything is planned.
 	select {
 	case <-ctx.Done():
@@ -126,6 +138,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
+// Healthy returns an error that says which part seems to be stuck, or nil. It
+// may be called at any time. A runtime or an API server that is down is none of
+// it: the Node says so, and a restart of the agent would not help.
+func (a *Agent) Healthy() error { return a.node.Healthy() }
+
 // rand returns a source of its own for one part: a rand.Rand has one user.
 func (a *Agent) rand() *rand.Rand {
 	return rand.New(rand.NewPCG(a.deps.Rand.Uint64(), a.deps.Rand.Uint64()))
@@ -136,6 +153,13 @@ func (a *Agent) wire() {
 	log := a.deps.Logger
 	mark := func(uid pod.UID) { a.worker.Mark(uid) }
 	a.recorder = a.deps.API.NewRecorder(a.config.NodeName)
+	a.objects = a.deps.API.NewObjects(func(uid pod.UID) {
+		a.worker.Retry(uid)
+		a.volumes.ObjectChanged(uid)
+	})
+	a.volumes = volume.New(volume.Config{Root: a.config.RootDir, SyncPeriod: a.config.SyncFrequency}, volume.Deps{
+		Objects: objects{a.objects}, Tokens: a.deps.API, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
+		Allocatable: func() v1.ResourceList { return a.node.AnyNode().Status.Allocatable }})
 
 	a.observer = observe.New(observe.Config{
 		RelistPeriod: a.config.RelistPeriod,
@@ -143,9 +167,15 @@ func (a *Agent) wire() {
 		RetryPeriod:  observe.DefaultConfig().RetryPeriod,
 	}, a.deps.Runtime, mark, log)
 	a.desired = desired.New(a.sources(), a.admit, desired.Hooks{
-		Changed: mark,
+		Changed: func(uid pod.UID) {
+			mark(uid)
+			if d, ok := a.desired.Get(uid); ok {
+				a.volumes.Update(d.Pod)
+			}
+		},
+		// What no source wants is ended now, and its files are removed.
 		Ready: func() {
-			for _, uid := range a.observer.UIDs() {
+			for _, uid := range slices.Concat(a.observer.UIDs(), a.volumes.Orphans()) {
 				mark(uid)
 			}
 			a.mirrors.MarkAll()
@@ -192,6 +222,7 @@ func (a *Agent) newNode() *node.Manager {
 	return node.New(node.Config{
 		Name: c.NodeName, Labels: c.Labels, Taints: c.RegisterWithTaints, ProviderID: c.ProviderID,
 		RegisterNode: c.RegisterNode, Version: c.Version, MaxPods: c.MaxPods,
+		ExternalCloudProvider: c.CloudProvider == CloudProviderExternal, NodeIPs: c.NodeIPs,
 		StatusUpdateFrequency: c.NodeStatusUpdateFrequency, StatusReportFrequency: c.NodeStatusReportFrequency,
 		LeaseDuration: c.NodeLeaseDuration, RuntimeTimeout: c.RuntimeRequestTimeout,
 	}, node.Deps{API: a.deps.API, Machine: a.deps.Machine, Runtime: a.deps.Runtime,
@@ -204,10 +235,19 @@ func (a *Agent) newWorker() *worker.Worker {
 	config.Backoff.RestartMax = a.config.MaxContainerRestartPeriod
 	config.MaxParallelPulls = a.config.MaxParallelImagePulls
 	config.RuntimeName = a.config.ContainerRuntime
+	config.ClusterDNS = podenv.ClusterDNS{IPs: a.config.ClusterDNS, Domain: a.config.ClusterDomain}
+	config.ResolvConf = a.config.ResolvConf
+	config.PodLogsDirectory = a.config.PodLogsDir
+	if a.config.CgroupsPerQOS {
+		config.CgroupOf = func(p *v1.Pod) string {
+			return pod.Cgroup(a.config.CgroupRoot, a.config.CgroupDriver == CgroupDriverSystemd, p)
+		}
+	}
 	return worker.New(config, worker.Deps{
 		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
 		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
-		Event: a.event, HostIPs: a.node.HostIPs, Rand: a.rand(), Log: a.deps.Logger,
+		Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
+		Event: a.event, Rand: a.rand(), Log: a.deps.Logger,
 	})
 }
 

@@ -11,6 +11,7 @@
 // change in the runtime is seen by observe, which marks the pod dirty again,
 // until there is nothing left to do. Each look also yields the pod's status
 // (podstatus), which publish writes to the API server when it has changed.
+// Static pods come from source, too; mirror shows them in the API server.
 // Beside that, node keeps the Node object and its lease, and probe asks the
 // containers how they are.
 //

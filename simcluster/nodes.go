@@ -19,6 +19,7 @@ import (
 
 	"nodelet/agent"
 	"nodelet/agent/kubeapi"
+	"nodelet/agent/volume"
 	"nodelet/fakeruntime"
 )
 
@@ -163,7 +164,7 @@ func (f *fleet) newNode(name string, index int, g *NodeGroup) (*simNode, error) 
 	n.runtime = fakeruntime.New(fakeruntime.Options{Rand: random, Script: f.script, PodCIDR: podCIDR, HostIP: address})
 	n.config = f.agentConfig(name, g)
 	n.deps = agent.Deps{Runtime: n.runtime, Prober: n.runtime, Machine: n.machine, API: api,
-		Rand: random, Logger: f.agentLog()}
+		VolumeStore: volume.NewMemory(), Rand: random, Logger: f.agentLog()}
 	if f.hub != nil {
 		n.deps.Watches = &linkedWatches{hub: f.hub, link: n.link}
 	}
@@ -173,6 +174,9 @@ func (f *fleet) newNode(name string, index int, g *NodeGroup) (*simNode, error) 
 func (f *fleet) agentConfig(name string, g *NodeGroup) agent.Config {
 	config := agent.DefaultConfig()
 	config.NodeName = name
+	// As kubeadm sets it; nothing answers there.
+	config.ClusterDNS, config.ClusterDomain = []string{"10.96.0.10"}, "cluster.local"
+	config.ResolvConf, config.PodLogsDir = "", ""
 	config.Labels = maps.Clone(g.Labels)
 	config.RegisterWithTaints = slices.Clone(g.Taints)
 	pods := g.capacity()[v1.ResourcePods]

@@ -9,8 +9,6 @@ package credentials
 
 import (
 	"cmp"
-	"net"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -54,7 +52,7 @@ const (
 
 // New returns a keyring of all entries of the configurations. Where two name the
 // same registry, the credentials of the earlier configuration are tried first.
-// Names that cannot be parsed and entries without a credential are left out.
+// Entries without a credential are left out.
 func New(configs ...Config) Keyring {
 	var k Keyring
 	for _, config := range configs {
@@ -126,11 +124,10 @@ func parseEntry(registry string, auth podruntime.Auth) (entry, bool) {
 	if !hasScheme {
 		rest = registry
 	}
-	parsed, err := url.Parse("https://" + rest)
-	if err != nil || parsed.Host == "" {
-		return entry{}, false
+	domain, prefix := rest, ""
+	if slash := strings.IndexByte(rest, '/'); slash >= 0 {
+		domain, prefix = rest[:slash], rest[slash:]
 	}
-	prefix := parsed.Path
 	for _, version := range []string{"/v1/", "/v2/"} {
 		if strings.HasPrefix(prefix, version) {
 			prefix = prefix[len(version)-1:]
@@ -140,7 +137,6 @@ func parseEntry(registry string, auth podruntime.Auth) (entry, bool) {
 	if prefix == "/" {
 		prefix = ""
 	}
-	domain := parsed.Host
 	if domain == "index."+hub {
 		domain = hub
 	}
@@ -148,13 +144,13 @@ func parseEntry(registry string, auth podruntime.Auth) (entry, bool) {
 	return entry{name: domain + prefix, host: host, port: port, prefix: prefix, auth: auth}, true
 }
 
-// splitHost returns the labels of a host and its port, which may be empty.
+// splitHost returns the labels of a host and its port, which may be empty. Of an
+// IPv6 address the pieces mean nothing, but equal ones are of equal addresses.
 func splitHost(domain string) (labels []string, port string) {
-	host, port, err := net.SplitHostPort(domain)
-	if err != nil {
-		host, port = domain, ""
+	if colon := strings.LastIndexByte(domain, ':'); colon >= 0 {
+		domain, port = domain[:colon], domain[colon+1:]
 	}
-	return strings.Split(host, "."), port
+	return strings.Split(domain, "."), port
 }
 
 // matchLabel reports whether one label of a host's name is, or matches, what an

@@ -48,6 +48,8 @@ func TestMatch(t *testing.T) {
 		{"127.0.0.1:5000", "127.0.0.1:5000/app", true},
 		{"[::1]:5000", "[::1]:5000/app", true},
 		{"[::1]", "[::1]/app", true},
+		{"[::1]", "[::2]/app", false},
+		{"[::1]", "[::1]:5000/app", false},
 		// Schemes and versions of the API.
 		{"https://example.com", "example.com/app", true},
 		{"http://example.com", "example.com/app", true},

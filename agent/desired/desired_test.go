@@ -169,7 +169,9 @@ func TestStaticPodWaitsForItsNamesake(t *testing.T) {
 		t.Errorf("ready %d times; the static pod is %v", h.ready, s.Static(name))
 	}
 	// An update of a pod that waits does not let it in, nor is it there twice.
-	s.Put(pod.SourceHTTP, static("b", "web"))
+	newer := static("b", "web")
+	newer.Labels = map[string]string{"newer": ""}
+	s.Put(pod.SourceHTTP, newer)
 	s.Put(pod.SourceFile, static("c", "web"))
 	s.Delete(pod.SourceFile, static("a", "web"))
 	s.Ended("a")
@@ -179,6 +181,9 @@ func TestStaticPodWaitsForItsNamesake(t *testing.T) {
 	inSet("b", "other")
 	if !slices.Contains(h.changed, "b") || !slices.Equal(told, []string{"web", "web"}) {
 		t.Errorf("after its end: changed %q, static %q", h.changed, told)
+	}
+	if s.Static(name) != newer {
+		t.Error("an old object of b has entered")
 	}
 	// c waits still, and then nobody wants it any more.
 	s.Delete(pod.SourceFile, static("c", "web"))

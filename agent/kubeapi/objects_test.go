@@ -440,7 +440,7 @@ func TestStopIsQuick(t *testing.T) {
 		}
 		w.expect(kindSecret, "a", "x")
 		w.Register("r", "ns", nil, []string{"b"})
-		if len(w.objects) > 2 {
+		if w.objects[objectKey{kindSecret, "ns", "b"}] != nil {
 			t.Error("it follows an object after its end")
 		}
 		time.Sleep(time.Minute)

@@ -8,9 +8,12 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -40,7 +43,8 @@ type Facts struct {
 	// all.
 	Capacity, Allocatable v1.ResourceList
 	Info                  v1.NodeSystemInfo
-	// Addresses has at least one InternalIP.
+	// Addresses has at least one InternalIP, unless an external cloud provider
+	// is to find the addresses.
 	Addresses []v1.NodeAddress
 }
 
@@ -57,6 +61,12 @@ type Config struct {
 	Taints       []v1.Taint
 	ProviderID   string
 	RegisterNode bool
+	// ExternalCloudProvider registers the node as one that a cloud controller
+	// manager has to see to first, and leaves the addresses that it sets.
+	ExternalCloudProvider bool
+	// NodeIPs are the addresses that an administrator gave the node; may be
+	// empty. An external cloud provider is told of them.
+	NodeIPs []net.IP
 	// Version is the version that the node reports as its kubelet's.
 	Version string
 	MaxPods int
@@ -81,13 +91,15 @@ type Deps struct {
 	Log  *slog.Logger
 }
 
-// Manager keeps one Node. Node, HostIPs and the Node handler's methods may be
-// called concurrently.
+// Manager keeps one Node. Healthy, Node, HostIPs and the Node handler's methods
+// may be called concurrently.
 type Manager struct {
 	config Config
 	Deps
 	registered chan struct{}
 	described  chan struct{}
+	// turned is when Run's loop last turned, in Unix ns; 0 before it ran.
+	turned atomic.Int64
 
 	mu sync.Mutex
 	// node is the newest object that the API server is known to have.
@@ -176,6 +188,23 @@ func (m *Manager) NodeSet(n *v1.Node) {
 // makes it again only when it is started anew.
 func (m *Manager) NodeDeleted() { m.Log.Warn("The Node object was deleted") }
 
+// hung is for how long nothing may come of Run's loop: every call in it is
+// bounded, and a few in a row may take their whole time.
+const hung = 3 * time.Minute
+
+// Healthy returns an error when the node's status has not been looked at for so
+// long that it seems to be stuck.
+func (m *Manager) Healthy() error {
+	turned := m.turned.Load()
+	if turned == 0 {
+		return nil
+	}
+	if since := time.Since(time.Unix(0, turned)); since > hung+m.config.StatusUpdateFrequency {
+		return fmt.Errorf("the node's status was not looked at for %s", since.Round(time.Second))
+	}
+	return nil
+}
+
 // Run registers the node, writes its status at once and then as due, and keeps
 // its lease, until ctx ends.
 func (m *Manager) Run(ctx context.Context) {
@@ -194,6 +223,7 @@ func (m *Manager) Run(ctx context.Context) {
 	defer ticker.Stop()
 	first := true
 	for {
+		m.turned.Store(time.Now().UnixNano())
 		if err := m.update(ctx); err != nil && ctx.Err() == nil {
 			m.Log.Warn("Could not update the node's status", "err", err)
 		} else if first {

@@ -29,10 +29,16 @@ type world struct {
 	runtimeErr error
 	runtime    podruntime.Status
 	hang       bool
-	events     []string
+	// allocatable is what Facts says of it.
+	allocatable v1.ResourceList
+	// stuck keeps Facts waiting.
+	stuck   chan struct{}
+	latency time.Duration
+	events  []string
 }
 
 func (w *world) begin(call string) error {
+	time.Sleep(w.latency)
 	w.mu.Lock()
 	w.calls = append(w.calls, call)
 	return w.fail
@@ -78,7 +84,13 @@ func (w *world) PatchNodeStatus(_ context.Context, _, next *v1.Node) (*v1.Node, 
 func (w *world) RunLease(ctx context.Context, _ string, _ time.Duration, _ func()) { <-ctx.Done() }
 
 func (w *world) Facts(context.Context) (Facts, error) {
-	return Facts{Capacity: v1.ResourceList{v1.ResourceCPU: resource.MustParse("4")},
+	w.mu.Lock()
+	stuck := w.stuck
+	w.mu.Unlock()
+	if stuck != nil {
+		<-stuck
+	}
+	return Facts{Capacity: v1.ResourceList{v1.ResourceCPU: resource.MustParse("4")}, Allocatable: w.allocatable,
 		Addresses: []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: "192.0.2.7"}}}, nil
 }
 
@@ -202,11 +214,18 @@ func TestDescribedBeforeItIsRegistered(t *testing.T) {
 // An API server that answers is asked first: the Node may have labels that the
 // machine does not know of.
 func TestDescribedAsRegistered(t *testing.T) {
-	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{latency: time.Second}
+		m := alone(w, rand.New(rand.NewPCG(1, 1)))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { m.Run(ctx); close(done) }()
 		<-m.Described()
 		if m.Node() == nil {
 			t.Error("described before the API server has answered")
 		}
+		cancel()
+		<-done
 	})
 }
 
@@ -387,6 +406,32 @@ func TestHungRuntimeShows(t *testing.T) {
 		time.Sleep(25 * time.Second)
 		if m.ready() {
 			t.Error("still ready after 54 s of a hung runtime")
+		}
+	})
+}
+
+// A loop that hangs is told of; one that waits for an API server is not hung.
+func TestHealthy(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		<-m.Registered()
+		w.set(func() { w.fail = errors.New("connection refused") })
+		for range 20 {
+			time.Sleep(time.Minute)
+			if err := m.Healthy(); err != nil {
+				t.Error(err)
+			}
+		}
+		stuck := make(chan struct{})
+		w.set(func() { w.stuck = stuck })
+		time.Sleep(4 * time.Minute)
+		if err := m.Healthy(); err == nil {
+			t.Error("a loop that hangs for minutes counts as healthy")
+		}
+		w.set(func() { w.fail, w.stuck = nil, nil })
+		close(stuck)
+		time.Sleep(time.Minute)
+		if err := m.Healthy(); err != nil {
+			t.Error(err)
 		}
 	})
 }

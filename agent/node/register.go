@@ -29,12 +29,20 @@ const (
 // attachDetachAnnotation lets the controllers attach volumes to this node.
 const attachDetachAnnotation = "volumes.kubernetes.io/controller-managed-attach-detach"
 
+// uninitializedTaint keeps pods away until a cloud controller manager has seen
+// to the node; providedIPAnnotation tells it the address to look for.
+const (
+	uninitializedTaint   = "node.cloudprovider.kubernetes.io/uninitialized"
+	providedIPAnnotation = "alpha.kubernetes.io/provided-node-ip"
+)
+
 // register makes the Node exist, for as long as it takes. It reports false when
 // ctx ended first.
 func (m *Manager) register(ctx context.Context) bool {
 	delay := firstRegisterRetry
 	described := false
 	for ctx.Err() == nil {
+		m.turned.Store(time.Now().UnixNano())
 		err := m.tryRegister(ctx)
 		if !described && m.AnyNode() != nil {
 			described = true
@@ -78,14 +86,18 @@ func (m *Manager) tryRegister(ctx context.Context) error {
 		m.NodeSet(created)
 		return nil
 	}
-	if !apierrors.IsAlreadyExists(err) {
+	// A node that may not create its object may still have one.
+	if !apierrors.IsAlreadyExists(err) && !apierrors.IsForbidden(err) {
 		return err
 	}
-	existing, err := m.API.GetNode(ctx, m.config.Name)
-	if err != nil {
+	existing, getErr := m.API.GetNode(ctx, m.config.Name)
+	switch {
+	case getErr == nil:
+		return m.reconcile(ctx, existing, wanted)
+	case apierrors.IsForbidden(err):
 		return err
 	}
-	return m.reconcile(ctx, existing, wanted)
+	return getErr
 }
 
 // reconciled are the labels that an existing Node is given anew. All others are
@@ -140,6 +152,9 @@ func (m *Manager) initial(ctx context.Context) (*v1.Node, error) {
 			Annotations: map[string]string{attachDetachAnnotation: "true"},
 		},
 		Spec: v1.NodeSpec{ProviderID: m.config.ProviderID, Taints: slices.Clone(m.config.Taints)},
+	}
+	if m.config.ExternalCloudProvider {
+		n.Spec.Taints = append(n.Spec.Taints, v1.Taint{Key: uninitializedTaint, Value: "true", Effect: v1.TaintEffectNoSchedule})
 	}
 	if err := m.setStatus(ctx, n); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -106,13 +107,8 @@ func (m *Manager) setStatus(ctx context.Context, n *v1.Node) error {
 		return fmt.Errorf("reading the machine's facts: %w", err)
 	}
 	s := &n.Status
-	s.Addresses = facts.Addresses
-	m.setHostIPs(facts.Addresses)
-	s.Capacity = withPods(facts.Capacity, m.config.MaxPods)
-	s.Allocatable = s.Capacity
-	if facts.Allocatable != nil {
-		s.Allocatable = withPods(facts.Allocatable, m.config.MaxPods)
-	}
+	m.setAddresses(n, facts.Addresses)
+	m.setResources(s, facts)
 	info := facts.Info
 	info.KubeletVersion = m.config.Version
 	if !m.runtimeSeen.IsZero() {
@@ -123,6 +119,47 @@ func (m *Manager) setStatus(ctx context.Context, n *v1.Node) error {
 	m.setImages(ctx, s)
 	m.setConditions(s)
 	return nil
+}
+
+// setAddresses sets the node's addresses. Those that a cloud controller manager
+// has set stay.
+func (m *Manager) setAddresses(n *v1.Node, addresses []v1.NodeAddress) {
+	delete(n.Annotations, providedIPAnnotation)
+	given := m.config.NodeIPs
+	if m.config.ExternalCloudProvider && len(given) > 0 && !given[0].IsUnspecified() {
+		var ips []string
+		for _, ip := range given {
+			ips = append(ips, ip.String())
+		}
+		metav1.SetMetaDataAnnotation(&n.ObjectMeta, providedIPAnnotation, strings.Join(ips, ","))
+	}
+	if !m.config.ExternalCloudProvider || len(n.Status.Addresses) == 0 {
+		n.Status.Addresses = addresses
+	}
+	m.setHostIPs(n.Status.Addresses)
+}
+
+// setResources sets capacity and allocatable. Extended resources that somebody
+// else advertises on this node stay.
+func (m *Manager) setResources(s *v1.NodeStatus, facts Facts) {
+	capacity := withPods(facts.Capacity, m.config.MaxPods)
+	allocatable := capacity
+	if facts.Allocatable != nil {
+		allocatable = withPods(facts.Allocatable, m.config.MaxPods)
+	}
+	for name, q := range s.Capacity {
+		if _, ours := capacity[name]; !ours && isExtended(name) {
+			capacity[name], allocatable[name] = q, q
+		}
+	}
+	s.Capacity, s.Allocatable = capacity, allocatable
+}
+
+// isExtended reports whether a resource is neither Kubernetes' own nor a quota's.
+// See https://kubernetes.io/docs/tasks/administer-cluster/extended-resource-node/.
+func isExtended(name v1.ResourceName) bool {
+	domain, _, found := strings.Cut(string(name), "/")
+	return found && !strings.Contains(domain, "kubernetes.io")
 }
 
 func (m *Manager) setHostIPs(addresses []v1.NodeAddress) {

@@ -79,23 +79,32 @@ func DefaultBackoff() BackoffLimits {
 // its maximum without one. The zero value has seen no failure.
 type Backoff struct {
 	Delay time.Duration
-	// Last is the time of the newest failure counted.
+	// Last is the time of the newest failure counted, Of what failed then.
 	Last time.Time
+	Of   string
 }
 
-// Next returns the back-off after one more failure at the given time.
-func (b Backoff) Next(at time.Time, initial, maximum time.Duration) Backoff {
-	if b.Delay == 0 || at.Sub(b.Last) > 2*maximum {
-		return Backoff{Delay: min(initial, maximum), Last: at}
+// Next returns the back-off after one more failure, of something at a time. One
+// that is counted already, because its restart is under way or has failed, is
+// not counted twice; an empty name is always counted.
+func (b Backoff) Next(of string, at time.Time, initial, maximum time.Duration) Backoff {
+	if b.counts(of) {
+		return b
 	}
-	return Backoff{Delay: min(2*b.Delay, maximum), Last: at}
+	if b.Delay == 0 || at.Sub(b.Last) > 2*maximum {
+		return Backoff{Delay: min(initial, maximum), Last: at, Of: of}
+	}
+	return Backoff{Delay: min(2*b.Delay, maximum), Last: at, Of: of}
 }
 
 // Until returns when something that failed at the given time may be tried
 // again; zero for at once.
-func (b Backoff) Until(at time.Time, maximum time.Duration) time.Time {
-	if b.Delay == 0 || at.Sub(b.Last) > 2*maximum {
+func (b Backoff) Until(of string, at time.Time, maximum time.Duration) time.Time {
+	if b.Delay == 0 || b.counts(of) || at.Sub(b.Last) > 2*maximum {
 		return time.Time{}
 	}
 	return at.Add(b.Delay)
 }
+
+// counts reports whether the failure is counted: its delay was waited for.
+func (b Backoff) counts(of string) bool { return of != "" && b.Of == of }

@@ -272,13 +272,13 @@ func (p *planner) restart(sandbox *pod.Sandbox, c *v1.Container, dead *pod.Conta
 		at = dead.CreatedAt
 	}
 	h := p.History.Containers[c.Name]
-	if until := h.Restart.Until(at, p.Backoff.RestartMax); p.Now.Before(until) {
+	if until := h.Restart.Until(dead.ID, at, p.Backoff.RestartMax); p.Now.Before(until) {
 		p.wakeAt(until)
 		p.wait(c.Name, ReasonCrashLoopBackOff, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
 			h.Restart.Delay, c.Name, p.Desired.Pod.Name, p.Desired.Pod.Namespace, p.Desired.UID()))
 		return
 	}
-	p.start(sandbox, c, dead.Attempt+1, h.Restart.Next(at, p.Backoff.RestartInitial, p.Backoff.RestartMax))
+	p.start(sandbox, c, dead.Attempt+1, h.Restart.Next(dead.ID, at, p.Backoff.RestartInitial, p.Backoff.RestartMax))
 }
 
 // start starts a container, one at a time in a pod, unless the last attempt

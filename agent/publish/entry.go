@@ -37,7 +37,7 @@ type entry struct {
 // lose notes that the object of that UID is gone.
 func (e *entry) lose(uid types.UID) {
 	if e.known != nil && e.known.UID == uid {
-		e.known, e.sent, e.answer = nil, nil, nil
+		e.known = nil
 	}
 }
 
@@ -49,9 +49,6 @@ func (e *entry) learn(object *v1.Pod) bool {
 	}
 	order, err := resourceversion.CompareResourceVersion(e.known.ResourceVersion, object.ResourceVersion)
 	if err != nil || order <= 0 {
-		if e.known.UID != object.UID {
-			e.sent, e.answer = nil, nil
-		}
 		e.known = object
 		return true
 	}

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -10,7 +11,9 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"nodelet/agent/pod"
@@ -123,6 +126,32 @@ func TestMirrorGoes(t *testing.T) {
 		if api.pod.UID != "m3" || api.pod.Status.Message != "d" {
 			t.Errorf("the mirror %s says %+v", api.pod.UID, api.pod.Status)
 		}
+	})
+}
+
+// conflicting has one write fail with a Conflict, for whatever reason.
+type conflicting struct {
+	*fakeAPI
+	done bool
+}
+
+func (c *conflicting) PatchPodStatus(ctx context.Context, old *v1.Pod, status v1.PodStatus) (*v1.Pod, error) {
+	if !c.done {
+		c.done = true
+		return nil, apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, old.Name, errors.New("chance"))
+	}
+	return c.fakeAPI.PatchPodStatus(ctx, old, status)
+}
+
+// A Conflict about the mirror that there still is does not lose it.
+func TestConflictKeepsTheMirror(t *testing.T) {
+	playMirrored(t, func(t *testing.T, api *fakeAPI, m *mirrored, p *Publisher) {
+		p.api = &conflicting{fakeAPI: api}
+		makeMirror(api, m, p, "m1")
+		p.Set(staticPod(), says("a"))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		api.expect(t, "get", "patch a")
 	})
 }
 

@@ -110,10 +110,8 @@ func (p *Publisher) settle(j job, answer *v1.Pod, gone bool) {
 		p.notify()
 	default:
 		e.delay = 0
+		e.sent, e.answer = &j.wanted, &answer.Status
 		e.learn(answer)
-		if e.known.UID == answer.UID {
-			e.sent, e.answer = &j.wanted, &answer.Status
-		}
 		e.queued = false
 		p.enqueue(j.uid, e)
 	}

@@ -1,9 +1,12 @@
 package source
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -30,7 +33,8 @@ func (l *listing) replace(pods []*v1.Pod) {
 	for _, p := range pods {
 		next[p.UID] = p
 	}
-	for uid, old := range l.pods {
+	for _, uid := range slices.SortedFunc(maps.Keys(l.pods), l.byName) {
+		old := l.pods[uid]
 		if now := next[uid]; now == nil || pod.FullName(now) != pod.FullName(old) {
 			delete(l.pods, uid)
 			l.sink.Delete(l.source, old)
@@ -47,6 +51,11 @@ func (l *listing) replace(pods []*v1.Pod) {
 		l.sink.Put(l.source, p)
 	}
 	l.sink.Synced(l.source)
+}
+
+// byName has runs repeat.
+func (l *listing) byName(a, b types.UID) int {
+	return cmp.Compare(pod.FullName(l.pods[a]), pod.FullName(l.pods[b]))
 }
 
 // faults tells of what is wrong with manifests, once for each content and

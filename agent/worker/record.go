@@ -107,7 +107,7 @@ func (w *Worker) recordOutcome(st *state, r result) {
 		if r.failure != nil {
 			delay := w.syncBackoff()
 			if r.failure.Pull {
-				c.Pull = c.Pull.Next(r.at, w.config.Backoff.PullInitial, w.config.Backoff.PullMax)
+				c.Pull = c.Pull.Next("", r.at, w.config.Backoff.PullInitial, w.config.Backoff.PullMax)
 				delay = c.Pull.Delay
 			}
 			c.Failure = w.timed(*r.failure, r.at, delay)

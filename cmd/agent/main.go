@@ -1,19 +1,21 @@
 // Command agent is a Kubernetes node: it joins a cluster and runs its pods.
 //
-// The engine is package agent. Its runtime on Docker Engine is not linked in
-// yet, so for now the command validates its flags and says so; the simulator
-// runs the same engine on the fake runtime.
+// The engine is package agent; here are its flags (flags.go), its configuration
+// file (configfile.go, configfields.go), what both amount to (settings.go) and
+// what the agent stands on (wire.go). docs/agent.md tells how to run it.
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/pflag"
-
-	"nodelet/agent"
 )
 
 // version is set by the linker.
@@ -25,46 +27,73 @@ const (
 	exitBadInput = 2
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+// badInput is an error that is the user's to mend.
+type badInput struct{ error }
 
-func run(args []string, stdout, stderr io.Writer) int {
-	flags := pflag.NewFlagSet("agent", pflag.ContinueOnError)
-	flags.SetOutput(stderr)
-	config := agent.DefaultConfig()
-	kubeconfig := flags.String("kubeconfig", "", "file that says where the API server is and who this node is")
-	flags.StringVar(&config.NodeName, "hostname-override", "", "name of the node; default: the host's name")
-	flags.StringToStringVar(&config.Labels, "node-labels", nil, "labels to register the node with, key=value,…")
-	flags.BoolVar(&config.RegisterNode, "register-node", config.RegisterNode, "create the Node object; false keeps only the status of an existing one")
-	flags.IntVar(&config.MaxPods, "max-pods", config.MaxPods, "how many pods the node takes")
-	flags.DurationVar(&config.NodeStatusUpdateFrequency, "node-status-update-frequency", config.NodeStatusUpdateFrequency, "how often the node's status is computed")
-	showVersion := flags.Bool("version", false, "print the version and exit")
-	switch err := flags.Parse(args); {
+func main() { os.Exit(run(untilSignal(), os.Args[1:], os.Stdout, os.Stderr)) }
+
+// untilSignal returns a context that the first SIGINT or SIGTERM ends, and with
+// it the agent in order. A second one finds no handler any more and ends the
+// process at once.
+func untilSignal() context.Context {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx
+}
+
+// run is the whole command.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	fail := func(code int, err error) int {
+		fmt.Fprintf(stderr, "agent: %v\n", err)
+		return code
+	}
+	o, warnings, err := parse(args)
+	switch {
 	case errors.Is(err, pflag.ErrHelp):
+		help(stdout)
 		return 0
 	case err != nil:
-		fmt.Fprintf(stderr, "agent: %v\n", err)
-		return exitBadInput
-	}
-	if *showVersion {
+		return fail(exitBadInput, fmt.Errorf("%w\nagent --help tells the flags", err))
+	case o.version:
 		fmt.Fprintf(stdout, "agent %s\n", version)
 		return 0
 	}
-	if config.NodeName == "" {
-		name, err := os.Hostname()
-		if err != nil {
-			fmt.Fprintf(stderr, "agent: finding the host's name: %v; give --hostname-override\n", err)
-			return exitFailed
-		}
-		config.NodeName = name
+	s, err := o.settle()
+	if err != nil {
+		return fail(exitBadInput, err)
 	}
-	faults := config.Validate()
-	if *kubeconfig == "" {
-		faults = errors.Join(errors.New("--kubeconfig: must name a file"), faults)
+	log := newLogger(o.log, stderr)
+	if err := setLogger(log, o.log.verbosity); err != nil {
+		return fail(exitFailed, err)
 	}
-	if faults != nil {
-		fmt.Fprintf(stderr, "agent: %v\n", faults)
-		return exitBadInput
+	for _, warning := range append(warnings, o.warnings()...) {
+		log.Warn(warning)
 	}
-	fmt.Fprintln(stderr, "agent: this build has no container runtime yet; Docker Engine is to come")
-	return exitFailed
+	runtime, err := newRuntime(s.runtime, log)
+	if err != nil {
+		return fail(exitFailed, err)
+	}
+	err = serve(ctx, s, runtime, log)
+	switch bad := (badInput{}); {
+	case errors.As(err, &bad):
+		return fail(exitBadInput, err)
+	case err != nil:
+		return fail(exitFailed, err)
+	}
+	return 0
+}
+
+// warnings tell of options that are good, but perhaps not what was meant.
+func (o *options) warnings() []string {
+	var all []string
+	if len(o.apiServers) > 1 {
+		all = append(all, "--api-servers: only the first is used: "+o.apiServers[0])
+	}
+	if !maps.Equal(o.evictionHard, defaultEvictionHard) {
+		all = append(all, "evictionHard: memory.available and nodefs.available are held back from pods, but pods are not evicted: the agent does not do that yet")
+	}
+	if o.kubeconfig == "" {
+		all = append(all, "Without --kubeconfig the agent is nobody to the API server, whose certificate is not checked")
+	}
+	return all
 }

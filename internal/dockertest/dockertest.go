@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -64,6 +66,11 @@ func (e *Engine) start() error {
 	if err := <-started; err != nil {
 		return err
 	}
+	return e.waitUp()
+}
+
+// waitUp waits until the engine answers.
+func (e *Engine) waitUp() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for {
@@ -78,6 +85,34 @@ func (e *Engine) start() error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// Restart ends the engine as a service manager would, its containers with it,
+// and starts it again on the same data.
+func (e *Engine) Restart() error {
+	if err := e.signalEngine(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return e.waitUp()
+}
+
+// signalEngine sends a signal to the engine itself; the script starts it anew.
+func (e *Engine) signalEngine(s syscall.Signal) error {
+	data, err := os.ReadFile(filepath.Join(e.Dir, "docker.pid"))
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, s); err != nil {
+		return err
+	}
+	for syscall.Kill(pid, 0) == nil {
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil
 }
 
 func (e *Engine) logTail() string {
@@ -144,9 +179,14 @@ func Shared(t testing.TB) *Engine {
 // Main runs a test process and stops the shared engine at its end.
 func Main(m *testing.M) {
 	code := m.Run()
+	Stop()
+	os.Exit(code)
+}
+
+// Stop stops the shared engine, if there is one, and removes what it has left.
+func Stop() {
 	if e := shared.engine; e != nil {
 		e.Stop()
 		_ = os.RemoveAll(e.Dir)
 	}
-	os.Exit(code)
 }

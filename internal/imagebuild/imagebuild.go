@@ -87,21 +87,36 @@ func (i Image) Archive(tags ...string) ([]byte, error) {
 		{name: "manifest.json", data: manifest}})
 }
 
+// Config returns the image's configuration as JSON; ID is its digest. It must
+// not be changed.
+func (i Image) Config() []byte { return i.config }
+
+// Layer returns the image's only layer, a tar that is not compressed. It must
+// not be changed.
+func (i Image) Layer() []byte { return i.layer }
+
 func buildLayer(files []File) ([]byte, error) {
 	var entries []tarEntry
-	made := map[string]bool{"/": true}
+	// isDir has what was made so far.
+	isDir := map[string]bool{"/": true}
 	files = slices.Clone(files)
 	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 	for _, f := range files {
-		if !path.IsAbs(f.Path) || path.Clean(f.Path) != f.Path || made[f.Path] {
+		_, used := isDir[f.Path]
+		if !path.IsAbs(f.Path) || path.Clean(f.Path) != f.Path || used {
 			return nil, fmt.Errorf("file %q of the image: the path must be absolute, clean and used once", f.Path)
 		}
-		made[f.Path] = true
 		var parents []tarEntry
-		for dir := path.Dir(f.Path); !made[dir]; dir = path.Dir(dir) {
-			made[dir] = true
+		dir := path.Dir(f.Path)
+		for _, made := isDir[dir]; !made; _, made = isDir[dir] {
+			isDir[dir] = true
 			parents = append(parents, tarEntry{name: dir[1:] + "/", mode: 0o755})
+			dir = path.Dir(dir)
 		}
+		if !isDir[dir] {
+			return nil, fmt.Errorf("file %q of the image: %s is a file, too", f.Path, dir)
+		}
+		isDir[f.Path] = false
 		slices.Reverse(parents)
 		entries = append(entries, parents...)
 		entries = append(entries, tarEntry{name: f.Path[1:], mode: cmp.Or(f.Mode, 0o755), data: f.Data})

@@ -45,7 +45,7 @@ func TestRulesBite(t *testing.T) {
 			"agent/stray/stray.go imports nodelet/agent/pod: this package has no layer",
 			"cmd/agent/main.go imports nodelet/simcluster: nothing of the agent",
 			"scenarios/s.go imports k8s.io/kubernetes/pkg/kubelet: only simcluster may",
-			"scenarios/s.go imports github.com/docker/docker/client: only agent/docker may",
+			"scenarios/s.go imports github.com/docker/docker/client: only agent/docker, internal/dockertest may",
 			"scenarios/s.go imports github.com/moby/moby/client: only agent/docker may",
 			"scenarios/s.go imports github.com/google/cadvisor/manager: only agent/cadvisor may",
 		},
