@@ -341,7 +341,7 @@ func TestSources(t *testing.T) {
 				}
 				must(t, err)
 				var files []string
-				for _, f := range s.pods["uid-1"]["v"] {
+				for _, f := range s.volume("uid-1", "v").files {
 					files = append(files, f.path+"="+f.content.Value())
 				}
 				if got := strings.Join(files, " "); got != test.want {
