@@ -20,6 +20,8 @@ type known struct {
 	// objects that Objects has, so they cost nothing while it keeps them.
 	configMaps map[string]*v1.ConfigMap
 	secrets    map[string]*v1.Secret
+	// claims are the persistent volumes, by the volumes' names in the pod.
+	claims map[string]*v1.PersistentVolume
 }
 
 // builder puts together one volume's files.

@@ -1,12 +1,13 @@
 // Package volume keeps the pods' directories and what their volumes hold.
 //
 // The Manager (this file) works out what belongs in each volume: spec.go says
-// what kind it is, files.go what is in a configMap, secret, downwardAPI or
-// projected volume, token.go asks for service account tokens, refresh.go keeps
-// all of it fresh. A Store puts it somewhere: Dirs into directories and mounts,
-// in the kubelet's layout (dirs.go; write.go swaps a volume's files at once;
-// subpath.go binds a path in a volume; remove.go takes all away), Memory nowhere
-// but in memory, for simulated nodes.
+// what kind it is, claims.go what is behind a claim, files.go what is in a
+// configMap, secret, downwardAPI or projected volume, token.go asks for service
+// account tokens, refresh.go keeps all of it fresh. A Store puts it somewhere:
+// Dirs into directories and mounts, in the kubelet's layout (dirs.go; hostpath.go
+// has what lies elsewhere on the machine; write.go swaps a volume's files at once;
+// subpath.go binds a path in a volume; remove_linux.go takes all away), Memory
+// nowhere but in memory, for simulated nodes.
 package volume
 
 import (
@@ -58,6 +59,8 @@ func DefaultConfig() Config {
 type Deps struct {
 	Objects Objects
 	Tokens  Tokens
+	// Claims may be nil: volumes of claims are then of kind Other.
+	Claims Claims
 	// Allocatable is what of the node's resources pods can have.
 	Allocatable func() v1.ResourceList
 	// Store is where volumes live; nil for directories below Config.Root.
@@ -185,7 +188,10 @@ func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 }
 
 func (m *Manager) setUp(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volume) error {
-	v, err := m.volume(p, spec)
+	if err := m.lookUpClaim(ctx, e, p, spec); err != nil {
+		return setUpFailed(spec.Name, err)
+	}
+	v, err := m.volume(e, p, spec)
 	if err == nil && v.Kind.hasFiles() {
 		v.Files, err = m.files(ctx, e, p, spec)
 		v.MountPoints = mountPoints(p, spec.Name)
@@ -194,9 +200,13 @@ func (m *Manager) setUp(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volum
 		err = m.Store.SetUp(v)
 	}
 	if err != nil {
-		return fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", spec.Name, err)
+		return setUpFailed(v.Name, err)
 	}
 	return nil
+}
+
+func setUpFailed(volume string, err error) error {
+	return fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", volume, err)
 }
 
 // Mounts returns the binds of a container's volume mounts, in their order; env
@@ -220,7 +230,7 @@ func (m *Manager) Mounts(p *v1.Pod, c *v1.Container, env []podruntime.EnvVar) ([
 	}
 	mounts := make([]podruntime.Mount, 0, len(c.VolumeMounts))
 	for i := range c.VolumeMounts {
-		mount, err := m.mount(p, c, i, env)
+		mount, err := m.mount(e, p, c, i, env)
 		if err != nil {
 			return nil, err
 		}
@@ -229,14 +239,14 @@ func (m *Manager) Mounts(p *v1.Pod, c *v1.Container, env []podruntime.EnvVar) ([
 	return mounts, nil
 }
 
-func (m *Manager) mount(p *v1.Pod, c *v1.Container, index int, env []podruntime.EnvVar) (podruntime.Mount, error) {
+func (m *Manager) mount(e *entry, p *v1.Pod, c *v1.Container, index int, env []podruntime.EnvVar) (podruntime.Mount, error) {
 	spec := &c.VolumeMounts[index]
 	none := podruntime.Mount{}
 	source := volumeOf(p, spec.Name)
 	if source == nil {
 		return none, fmt.Errorf("cannot find volume %q to mount into container %q", spec.Name, c.Name)
 	}
-	v, err := m.volume(p, source)
+	v, err := m.volume(e, p, source)
 	if err != nil {
 		return none, err
 	}
@@ -256,7 +266,7 @@ func (m *Manager) mount(p *v1.Pod, c *v1.Container, index int, env []podruntime.
 	if err != nil {
 		return none, err
 	}
-	mount := podruntime.Mount{HostPath: hostPath, ContainerPath: spec.MountPath, ReadOnly: spec.ReadOnly || v.Kind.hasFiles()}
+	mount := podruntime.Mount{HostPath: hostPath, ContainerPath: spec.MountPath, ReadOnly: spec.ReadOnly || v.ReadOnly || v.Kind.hasFiles()}
 	if !path.IsAbs(mount.ContainerPath) {
 		mount.ContainerPath = "/" + mount.ContainerPath
 	}
