@@ -51,7 +51,6 @@ func newWorld(t *testing.T) *world {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: mounts and owners")
 	}
-	// What the umask takes away must not matter.
 	root := filepath.Join(t.TempDir(), "kubelet")
 	w := &world{t: t, root: root, configMaps: map[string]*v1.ConfigMap{}, secrets: map[string]*v1.Secret{}, reads: map[string]int{},
 		life: time.Hour}
@@ -118,6 +117,13 @@ func (w *world) CreateToken(_ context.Context, namespace, account string, r *aut
 	answer.Spec.ExpirationSeconds = &seconds
 	answer.Status.ExpirationTimestamp = metav1.NewTime(time.Now().Add(w.life))
 	return answer, nil
+}
+
+// locked changes what Objects and Tokens say.
+func (w *world) locked(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
 }
 
 // setConfigMap makes or changes a config map of "key=value" pairs.

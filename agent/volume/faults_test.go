@@ -153,6 +153,7 @@ func ownerOf(t testing.TB, path string) (uid, gid int) {
 }
 
 func TestMountStopsAnywhere(t *testing.T) {
+	t.Parallel()
 	p := podOf(t, faultyPod)
 	everyStep(t, preparedFault, func(w *world) error {
 		if err := w.Mount(w.t.Context(), p); err != nil {
@@ -170,6 +171,7 @@ func TestMountStopsAnywhere(t *testing.T) {
 }
 
 func TestUpdateStopsAnywhere(t *testing.T) {
+	t.Parallel()
 	p := podOf(t, faultyPod)
 	prepare := func(t *testing.T) *world {
 		w := preparedFault(t)
@@ -188,6 +190,7 @@ func TestUpdateStopsAnywhere(t *testing.T) {
 }
 
 func TestUnmountStopsAnywhere(t *testing.T) {
+	t.Parallel()
 	p := podOf(t, faultyPod)
 	remove := func(w *world) error {
 		return errors.Join(w.Unmount(w.t.Context(), "uid-1"), w.Remove(w.t.Context(), "uid-1"))
@@ -211,6 +214,7 @@ func TestUnmountStopsAnywhere(t *testing.T) {
 
 // A volume that was half removed is made again.
 func TestMountAfterHalfAnUnmount(t *testing.T) {
+	t.Parallel()
 	p := podOf(t, faultyPod)
 	everyStep(t, func(t *testing.T) *world {
 		w := preparedFault(t)

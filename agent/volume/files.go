@@ -15,7 +15,7 @@ import (
 
 // known is what a pod's volumes need not ask for again. The zero value is ready.
 type known struct {
-	tokens map[tokenKey]token
+	tokens tokens
 	// configMaps and secrets are the immutable ones, by name. They are the
 	// objects that Objects has, so they cost nothing while it keeps them.
 	configMaps map[string]*v1.ConfigMap

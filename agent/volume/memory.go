@@ -16,7 +16,13 @@ import (
 // containers would do with them. All methods may be called concurrently.
 type Memory struct {
 	mu   sync.Mutex
-	pods map[pod.UID]map[string][]memoryFile
+	pods map[pod.UID][]memoryVolume
+}
+
+// memoryVolume is a volume with its files by path.
+type memoryVolume struct {
+	name  string
+	files []memoryFile
 }
 
 // memoryFile is a file of a volume.
@@ -26,7 +32,7 @@ type memoryFile struct {
 }
 
 // NewMemory returns an empty Store.
-func NewMemory() *Memory { return &Memory{pods: map[pod.UID]map[string][]memoryFile{}} }
+func NewMemory() *Memory { return &Memory{pods: map[pod.UID][]memoryVolume{}} }
 
 // MakePod is in PodStore.
 func (s *Memory) MakePod(uid pod.UID) error {
@@ -73,12 +79,23 @@ func (s *Memory) SetUp(v *Volume) error {
 	slices.SortFunc(files, func(a, b memoryFile) int { return cmp.Compare(a.path, b.path) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	volumes := s.pods[v.Pod]
-	if slices.Equal(volumes[v.Name], files) {
-		return nil
+	volume := s.volume(v.Pod, v.Name)
+	switch {
+	case volume == nil:
+		s.pods[v.Pod] = append(s.pods[v.Pod], memoryVolume{v.Name, files})
+	case !slices.Equal(volume.files, files):
+		volume.files = files
 	}
-	put(&volumes, v.Name, files)
-	s.pods[v.Pod] = volumes
+	return nil
+}
+
+// volume is one of a pod's, nil if it has not been set up. Called with s.mu held.
+func (s *Memory) volume(uid pod.UID, name string) *memoryVolume {
+	for i := range s.pods[uid] {
+		if s.pods[uid][i].name == name {
+			return &s.pods[uid][i]
+		}
+	}
 	return nil
 }
 
@@ -105,7 +122,10 @@ func (s *Memory) TearDown(uid pod.UID) error {
 func (s *Memory) ReadFile(uid pod.UID, volume, name string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	files := s.pods[uid][volume]
+	var files []memoryFile
+	if v := s.volume(uid, volume); v != nil {
+		files = v.files
+	}
 	i, ok := slices.BinarySearchFunc(files, name, func(f memoryFile, name string) int { return cmp.Compare(f.path, name) })
 	if !ok {
 		return "", &fs.PathError{Op: "read", Path: path.Join(volume, name), Err: fs.ErrNotExist}

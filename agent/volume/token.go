@@ -27,10 +27,24 @@ type tokenKey struct {
 }
 
 type token struct {
+	tokenKey
 	value string
 	// renew is from when on to ask for another one, expires when this one must
 	// not be used any more.
 	renew, expires time.Time
+}
+
+// tokens are a pod's, few enough to look at each. A map takes more memory than
+// all else of a simulated pod.
+type tokens []token
+
+func (ts tokens) find(key tokenKey) *token {
+	for i := range ts {
+		if ts[i].tokenKey == key {
+			return &ts[i]
+		}
+	}
+	return nil
 }
 
 // token adds a service account token, a new one if the one before has lived most
@@ -40,21 +54,9 @@ func (b *builder) token(s *v1.ServiceAccountTokenProjection) error {
 	if s.ExpirationSeconds != nil {
 		key.seconds = *s.ExpirationSeconds
 	}
-	now := time.Now()
-	t, ok := b.entry.known.tokens[key]
-	if !ok || !now.Before(t.renew) {
-		fresh, err := b.newToken(s)
-		switch {
-		case err == nil:
-			t = fresh
-			put(&b.entry.known.tokens, key, t)
-		case !ok:
-			return fmt.Errorf("failed to fetch token: %w", err)
-		case !now.Before(t.expires):
-			return fmt.Errorf("token expired and refresh failed: %w", err)
-		default:
-			b.Log.Warn("Cannot renew a token; the old one is in use", "pod", pod.FullName(b.pod), "expires", t.expires, "err", err)
-		}
+	t, err := b.current(key, s)
+	if err != nil {
+		return err
 	}
 	owner := soleUser(b.pod)
 	var mode *int32
@@ -75,7 +77,31 @@ func (b *builder) token(s *v1.ServiceAccountTokenProjection) error {
 	return nil
 }
 
-func (b *builder) newToken(s *v1.ServiceAccountTokenProjection) (token, error) {
+// current is the token to show now.
+func (b *builder) current(key tokenKey, s *v1.ServiceAccountTokenProjection) (*token, error) {
+	now := time.Now()
+	held := b.entry.known.tokens.find(key)
+	if held != nil && now.Before(held.renew) {
+		return held, nil
+	}
+	fresh, err := b.newToken(key, s)
+	switch {
+	case err == nil && held == nil:
+		b.entry.known.tokens = append(b.entry.known.tokens, fresh)
+		return &fresh, nil
+	case err == nil:
+		*held = fresh
+	case held == nil:
+		return nil, fmt.Errorf("failed to fetch token: %w", err)
+	case !now.Before(held.expires):
+		return nil, fmt.Errorf("token expired and refresh failed: %w", err)
+	default:
+		b.Log.Warn("Cannot renew a token; the old one is in use", "pod", pod.FullName(b.pod), "expires", held.expires, "err", err)
+	}
+	return held, nil
+}
+
+func (b *builder) newToken(key tokenKey, s *v1.ServiceAccountTokenProjection) (token, error) {
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 		ExpirationSeconds: s.ExpirationSeconds,
 		BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: b.pod.Name, UID: b.pod.UID},
@@ -88,7 +114,7 @@ func (b *builder) newToken(s *v1.ServiceAccountTokenProjection) (token, error) {
 	if err != nil {
 		return token{}, err
 	}
-	t := token{value: answer.Status.Token, expires: answer.Status.ExpirationTimestamp.Time}
+	t := token{tokenKey: key, value: answer.Status.Token, expires: answer.Status.ExpirationTimestamp.Time}
 	// The API server may give another life than was asked for, and says which.
 	life := t.expires.Sub(asked)
 	if n := answer.Spec.ExpirationSeconds; n != nil {

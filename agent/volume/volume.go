@@ -307,28 +307,39 @@ func (m *Manager) Unmount(ctx context.Context, uid pod.UID) error {
 	}
 	defer e.leave()
 	defer m.forgetUnmounted(e)
-	if err := m.Store.TearDown(uid); err != nil {
-		return fmt.Errorf("UnmountVolume.TearDown failed for pod %q: %w", uid, err)
-	}
-	m.forget(e)
-	return nil
+	return m.tearDown(e)
 }
 
 // Remove removes what is left of a pod's directory, volumes included. While
 // anything in it is still mounted nothing is removed.
 func (m *Manager) Remove(ctx context.Context, uid pod.UID) error {
-	if err := m.Unmount(ctx, uid); err != nil {
-		return err
-	}
 	e, err := m.take(ctx, uid)
 	if err != nil {
 		return err
 	}
 	defer e.leave()
 	defer m.forgetUnmounted(e)
+	if err := m.tearDown(e); err != nil {
+		return err
+	}
 	if err := m.Store.RemovePod(uid); err != nil {
 		return fmt.Errorf("removing the directory of pod %q: %w", uid, err)
 	}
+	return nil
+}
+
+func (m *Manager) tearDown(e *entry) error {
+	// Nothing is refreshed any more, even if this does not go well at once.
+	m.mu.Lock()
+	e.mounted = false
+	m.queue.remove(e)
+	m.mu.Unlock()
+	if err := m.Store.TearDown(e.uid); err != nil {
+		return fmt.Errorf("UnmountVolume.TearDown failed for pod %q: %w", e.uid, err)
+	}
+	m.mu.Lock()
+	e.pod, e.known = nil, known{}
+	m.mu.Unlock()
 	return nil
 }
 

@@ -54,6 +54,10 @@ func (d *Dirs) writeFiles(v *Volume, dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if !strings.HasPrefix(current, stampPrefix) || strings.Contains(current, "/") {
+		// None of ours.
+		current = ""
+	}
 	if err := s.sweep(current); err != nil {
 		return err
 	}
