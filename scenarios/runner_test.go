@@ -493,7 +493,7 @@ func TestLookPods(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			r := &Runner{clients: w.clients()}
-			if r.view, err = newView(ctx, ctx, r.clients); err != nil {
+			if r.view, err = newView(ctx, ctx, r.clients, nil); err != nil {
 				t.Fatal(err)
 			}
 			got, err := r.look(ctx, all[0].Steps[0].Expect)

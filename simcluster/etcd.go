@@ -23,6 +23,9 @@ const (
 	// heartbeats to: the tick only has to be short enough for a quick first
 	// election, which takes one or two of them.
 	etcdTick = 100 * time.Millisecond
+	// etcdVirtualTick is the tick in virtual time, where a short one costs and a
+	// long election does not.
+	etcdVirtualTick = time.Second
 	// etcdQuota bounds the database, in bytes.
 	etcdQuota = 8 << 30
 )
@@ -38,7 +41,11 @@ func startEtcd(dir *dataDir, logger *slog.Logger) (*etcdServer, error) {
 	// name for itself, the default.
 	config.ListenPeerUrls = nil
 	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZapLogger(logger))
-	config.TickMs = uint(etcdTick.Milliseconds())
+	tick := etcdTick
+	if ClockAddress() != 0 {
+		tick = etcdVirtualTick
+	}
+	config.TickMs = uint(tick.Milliseconds())
 	config.ElectionMs = 10 * config.TickMs
 	// The data does not have to outlive a power failure.
 	config.UnsafeNoFsync = true

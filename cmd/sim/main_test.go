@@ -53,7 +53,7 @@ func TestBadInput(t *testing.T) {
 		{"no command", "frobnicate", `sim: unknown command "frobnicate" for "sim"`},
 		{"unknown flag", "run --fast x", "sim: unknown flag: --fast"},
 		{"no file", "run", "sim: requires at least 1 arg(s), only received 0"},
-		{"virtual time without its build", "run DIR/virtual.yaml", "sim: virtual time needs the build sim-virtual in the folder of this one: make virtual makes it"},
+		{"virtual time without its build", "run DIR/virtual.yaml", "sim: virtual time needs the build sim-virtual in the folder of this one: make virtual makes it; or add --time real"},
 		{"a clock that there is not", "run --time lunar DIR/good.yaml", "sim: --time lunar: must be real or virtual"},
 		{"a file that is not there", "run DIR/gone.yaml", "sim: DIR/gone.yaml: cannot be read: no such file or directory"},
 		{"a malformed scenario", "run DIR/good.yaml DIR/bad.yaml", "sim: DIR/bad.yaml:5: steps[0].weit: unknown field; did you mean wait?"},
