@@ -26,6 +26,9 @@ const (
 	// etcdVirtualTick is the tick in virtual time, where a short one costs and a
 	// long election does not.
 	etcdVirtualTick = time.Second
+	// etcdVirtualBatch is how often etcd looks for writes to commit, unless there
+	// are many.
+	etcdVirtualBatch = 10 * time.Second
 	// etcdQuota bounds the database, in bytes.
 	etcdQuota = 8 << 30
 )
@@ -43,7 +46,7 @@ func startEtcd(dir *dataDir, logger *slog.Logger) (*etcdServer, error) {
 	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZapLogger(logger))
 	tick := etcdTick
 	if ClockAddress() != 0 {
-		tick = etcdVirtualTick
+		tick, config.BackendBatchInterval = etcdVirtualTick, etcdVirtualBatch
 	}
 	config.TickMs = uint(tick.Milliseconds())
 	config.ElectionMs = 10 * config.TickMs

@@ -108,7 +108,8 @@ func (c *child) environment() []string {
 		processors = "GOMAXPROCS=2"
 	}
 	// randseednop=0: the seed of upstream's random numbers can be set.
-	return append(os.Environ(), processors, "GODEBUG=randseednop=0", "GOTRACEBACK=all")
+	// adaptivestackstart=1: goroutines begin with a stack that most find enough.
+	return append(os.Environ(), processors, "GODEBUG=randseednop=0,adaptivestackstart=1", "GOTRACEBACK=all")
 }
 
 // run runs the process to its end; it dies with ctx, and with this process.
