@@ -3,12 +3,12 @@
 package simcluster
 
 import (
+	cryptorand "crypto/rand"
 	"encoding/binary"
 	"math"
 	oldrand "math/rand"
 	"math/rand/v2"
 	_ "os/signal" // so that it is initialized before this package
-	"runtime/debug"
 	"sync"
 	"unsafe" // also for go:linkname
 
@@ -34,13 +34,9 @@ var forceGCPeriod int64
 //go:linkname faketime runtime.faketime
 var faketime int64
 
-// gcPercent trades memory for time: the process lives for one scenario.
-const gcPercent = 400
-
 func init() {
 	watchSignalLoop = nil
 	forceGCPeriod = math.MaxInt64
-	debug.SetGCPercent(gcPercent)
 }
 
 // ClockAddress is where this process's virtual clock stands in its memory, for a
@@ -55,7 +51,10 @@ func seedProcess(seed uint64) {
 	oldrand.Seed(int64(seed)) //nolint:staticcheck // upstream uses it
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
-	uuid.SetRand(&lockedReader{source: rand.NewChaCha8(key)})
+	reader := &lockedReader{source: rand.NewChaCha8(key)}
+	uuid.SetRand(reader)
+	// etcd takes the time of its election from here.
+	cryptorand.Reader = reader
 }
 
 // lockedReader is a source of random bytes for everybody.

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -109,7 +110,19 @@ func (c *child) environment() []string {
 	}
 	// randseednop=0: the seed of upstream's random numbers can be set.
 	// adaptivestackstart=1: goroutines begin with a stack that most find enough.
-	return append(os.Environ(), processors, "GODEBUG=randseednop=0,adaptivestackstart=1", "GOTRACEBACK=all")
+	return append(os.Environ(), processors, "GOGC=off", "GOMEMLIMIT="+strconv.Itoa(c.memory()), "GODEBUG=randseednop=0,cryptocustomrand=1,adaptivestackstart=1", "GOTRACEBACK=all")
+}
+
+// memory is how much the child may take before it collects garbage, in bytes. Most
+// scenarios end before that, which is quicker and repeats better: a collection
+// interrupts goroutines.
+func (c *child) memory() int {
+	const base, perNode = 2 << 30, 4 << 20
+	nodes := 0
+	for _, g := range c.scenario.Nodes {
+		nodes += g.Count
+	}
+	return base + nodes*perNode
 }
 
 // run runs the process to its end; it dies with ctx, and with this process.
