@@ -61,6 +61,7 @@ func (o *playOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "file")
 	flags.StringVar(&o.pauseAt, "pause-at", "", "step")
 	flags.StringVar(&o.transcript, "transcript", "", "file")
+	flags.BoolVar(&o.places, "places", false, "in the transcript")
 	flags.DurationVar(&o.grain, "grain", time.Second, "of the transcript")
 	flags.Float64Var(&o.speed, "speed", 0, "of virtual time; 0 for as fast as can be")
 }
@@ -72,6 +73,7 @@ func (p *playing) childArgs(s *scenarios.Scenario, log *slog.Logger) []string {
 		"--verbose=" + strconv.FormatBool(log.Enabled(context.Background(), slog.LevelInfo)),
 		"--dir", p.dir, "--listen", p.listen, "--kubeconfig", p.kubeconfig, "--pause-at", p.pauseAt,
 		"--transcript", p.transcript, "--grain", p.grain.String(),
+		"--places=" + strconv.FormatBool(p.places),
 		"--speed", strconv.FormatFloat(p.speed, 'g', -1, 64)}
 }
 

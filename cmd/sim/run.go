@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,7 @@ type runFlags struct {
 	junit, json, apiLoad, listen, kubeconfig string
 	time, speed, pauseAt, transcript         string
 	grain                                    time.Duration
+	places                                   bool
 	seed                                     uint64
 	log                                      logFlags
 }
@@ -45,6 +47,7 @@ func runCommand(stdout, stderr io.Writer) *cobra.Command {
 	flags.StringVar(&f.speed, "speed", "max", "of virtual time: real, or so many times faster, or max")
 	flags.StringVar(&f.pauseAt, "pause-at", "", "wait for Enter before the step of this number or name")
 	flags.StringVar(&f.transcript, "transcript", "", "write what happens to every pod and node to this file, for sim diff")
+	flags.BoolVar(&f.places, "places", false, "have the transcript tell on which nodes pods are")
 	flags.DurationVar(&f.grain, "grain", time.Second, "round the transcript's times down to this")
 	flags.StringVar(&f.apiLoad, "api-load", "", "faithful: each node has its own watches; shared: all are fed from one set (default: the scenario's)")
 	flags.Uint64Var(&f.seed, "seed", 0, "seed of all randomness (default: the scenario's)")
@@ -78,6 +81,11 @@ func runScenarios(ctx context.Context, cmd *cobra.Command, f *runFlags, paths []
 		return err
 	}
 	defer closeLog()
+	if slices.ContainsFunc(all, func(s *scenarios.Scenario) bool { return s.Time == scenarios.VirtualTime }) {
+		if _, err := findVirtual(); err != nil {
+			return exit(exitInput, err)
+		}
+	}
 
 	var results []*scenarios.Result
 	failed := false
@@ -138,7 +146,7 @@ func checkKubeconfig(file string) error {
 	return nil
 }
 
-// setTime settles a scenario's clock, and finds out early whether it can be had.
+// setTime settles a scenario's clock.
 func (f *runFlags) setTime(s *scenarios.Scenario) error {
 	speed, err := parseSpeed(f.speed)
 	if err != nil {
@@ -160,15 +168,14 @@ func (f *runFlags) setTime(s *scenarios.Scenario) error {
 	case tooFast:
 		return fmt.Errorf("%s: --kubeconfig %s: kubectl lives in real time; add --time real, --speed or --pause-at", s.File, f.kubeconfig)
 	}
-	_, err = findVirtual()
-	return err
+	return nil
 }
 
 // play plays a scenario by its clock.
 func (f *runFlags) play(ctx context.Context, s *scenarios.Scenario, log *slog.Logger, stderr io.Writer) (*scenarios.Result, error) {
 	show := newDisplay(stderr, s.Name, f.log.verbose)
 	defer show.close()
-	o := playing{listen: f.listen, kubeconfig: f.kubeconfig, pauseAt: f.pauseAt, transcript: f.transcript, grain: f.grain}
+	o := playing{listen: f.listen, kubeconfig: f.kubeconfig, pauseAt: f.pauseAt, transcript: f.transcript, grain: f.grain, places: f.places}
 	if s.Time == scenarios.VirtualTime {
 		o.speed, _ = parseSpeed(f.speed) // setTime has checked it
 		return playVirtual(ctx, s, o, log, show)
@@ -180,6 +187,7 @@ func (f *runFlags) play(ctx context.Context, s *scenarios.Scenario, log *slog.Lo
 type playing struct {
 	dir, listen, kubeconfig, pauseAt, transcript string
 	grain                                        time.Duration
+	places                                       bool
 	// speed is of virtual time; 0 for as fast as can be.
 	speed float64
 }
@@ -224,7 +232,7 @@ func play(ctx context.Context, s *scenarios.Scenario, p playing, log *slog.Logge
 	}
 	playCtx, cancel := bound(ctx, cluster)
 	defer cancel()
-	recorder := transcript.NewRecorder()
+	recorder := transcript.NewRecorder(p.places)
 	hooks := scenarios.Hooks{Progress: display.update, Before: p.pause(s, display)}
 	if p.transcript != "" {
 		hooks.Observe = recorder.Changed

@@ -13,13 +13,17 @@ import (
 // Recorder gathers what happens to pods and nodes. Its methods may be called
 // concurrently.
 type Recorder struct {
+	// places: tell on which node a pod is. Among equal nodes the scheduler throws
+	// dice.
+	places bool
+	began  time.Time
+
 	mu      sync.Mutex
-	began   time.Time
 	entries []Entry
 }
 
 // NewRecorder returns a recorder whose time begins now.
-func NewRecorder() *Recorder { return &Recorder{began: time.Now()} }
+func NewRecorder(places bool) *Recorder { return &Recorder{places: places, began: time.Now()} }
 
 // Entries are what was recorded, in order.
 func (r *Recorder) Entries() []Entry {
@@ -42,7 +46,7 @@ func (r *Recorder) Changed(before, now any) {
 	switch now := now.(type) {
 	case *v1.Pod:
 		old, _ := before.(*v1.Pod)
-		r.add(podName(now), podChanges(old, now))
+		r.add(podName(now), r.podChanges(old, now))
 	case *v1.Node:
 		old, _ := before.(*v1.Node)
 		r.add("node "+now.Name, nodeChanges(old, now))
@@ -65,14 +69,14 @@ func podName(p *v1.Pod) string {
 	return "pod " + p.Namespace + "/" + name
 }
 
-func podChanges(old, now *v1.Pod) []string {
+func (r *Recorder) podChanges(old, now *v1.Pod) []string {
 	var all []string
 	if old == nil || old.UID != now.UID {
 		old = &v1.Pod{}
 		all = append(all, "created")
 	}
 	on := ""
-	if now.Spec.NodeName != "" {
+	if r.places && now.Spec.NodeName != "" {
 		on = " on " + now.Spec.NodeName
 	}
 	if now.Spec.NodeName != old.Spec.NodeName {

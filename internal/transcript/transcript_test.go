@@ -95,6 +95,7 @@ func TestRecorder(t *testing.T) {
 		want        []string
 	}{
 		{"new pod", nil, pod(func(*v1.Pod) {}), []string{"created", "bound on n", "Pending on n"}},
+		{"without place", nil, pod(func(*v1.Pod) {}), []string{"created", "bound", "Pending"}},
 		{"nothing", pod(func(*v1.Pod) {}), pod(func(p *v1.Pod) { p.Labels = map[string]string{"a": "b"} }), nil},
 		{"crash", pod(func(*v1.Pod) {}), pod(func(p *v1.Pod) { p.Status.ContainerStatuses = waiting }),
 			[]string{"container main restarts 3 waiting CrashLoopBackOff on n"}},
@@ -110,7 +111,7 @@ func TestRecorder(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := NewRecorder()
+				r := NewRecorder(!strings.HasPrefix(c.name, "without place"))
 				time.Sleep(time.Second)
 				r.Changed(c.before, c.now)
 				var got []string
