@@ -36,7 +36,7 @@ const (
 	clockBusyFor    = 3 * time.Minute
 	clockIdleShare  = 0.1
 	ticksPerSecond  = 100
-	afterDumpWithin = 5 * time.Second
+	afterDumpWithin = 30 * time.Second
 )
 
 // watchClock opens the watch; the parent of a process may read its memory.

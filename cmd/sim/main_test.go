@@ -76,7 +76,7 @@ func TestBadInput(t *testing.T) {
 		{"a taken port", "up --kubeconfig DIR/kc --listen " + taken.Addr().String(),
 			"sim: listening for kubectl on " + taken.Addr().String() + ": address already in use"},
 		{"a folder that cannot be", "up --kubeconfig DIR/kc --dir DIR/there/data", "sim: data directory DIR/there/data: not a directory"},
-		{"an API load that is not known", "run DIR/good.yaml --api-load heavy", `sim: API load "heavy": must be "faithful" or "shared"`},
+		{"an API load that is not known", "run --time real DIR/good.yaml --api-load heavy", `sim: API load "heavy": must be "faithful" or "shared"`},
 		{"a benchmark of nothing", "bench --nodes 0", "sim: --nodes 0: must be from 1 to 10000"},
 		{"a benchmark without pods", "bench --pods 0", "sim: --pods 0: must be 1 or more"},
 	} {
