@@ -141,7 +141,7 @@ func TestInterruptedStart(t *testing.T) {
 		"up --nodes 1 --kubeconfig " + kubeconfig:         exitPassed,
 		"run --kubeconfig " + kubeconfig + " " + dir:      exitFailed,
 		"bench --nodes 1 --pods 1 --api-load shared":      exitFailed,
-		"run --api-load shared " + dir + " --seed 7 -v":   exitFailed,
+		"run --time real --api-load shared " + dir + " --seed 7 -v":   exitFailed,
 		"up --nodes 0 --kubeconfig " + kubeconfig + " -v": exitPassed,
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
