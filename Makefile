@@ -30,12 +30,14 @@ sim:
 	@test -x bin/sim || echo "building bin/sim; the first time compiles Kubernetes and takes some minutes"
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
 
-# The build for virtual time: a Go runtime whose clock jumps when all is idle, and
-# a linker that lets simcluster/faketime.go reach into os/signal.
+# The build for virtual time: a Go runtime whose clock jumps when all is idle, with
+# the changes of hack/faketime, and a linker that lets simcluster/faketime.go reach
+# into other packages. docs/decisions/0005-virtual-time.md
 .PHONY: virtual
-virtual: sim ## build bin/sim-virtual, for scenarios in virtual time (experimental)
+virtual: sim ## build bin/sim-virtual, for scenarios in virtual time
 	@test -x bin/sim-virtual || echo "building bin/sim-virtual; the first time compiles Kubernetes once more"
-	$(BUILD) -tags faketime -ldflags '$(LDFLAGS) -checklinkname=0' -o bin/sim-virtual ./cmd/sim
+	@go run -buildvcs=false ./hack/faketime bin/.faketime
+	$(BUILD) -tags faketime -overlay bin/.faketime/overlay.json -ldflags '$(LDFLAGS) -checklinkname=0' -o bin/sim-virtual ./cmd/sim
 
 # kubectl has a module of its own, for it needs more modules than the project.
 bin/kubectl:
@@ -48,11 +50,11 @@ kubectl: ## build a stock kubectl into bin/ unless there is one on the PATH
 	@command -v kubectl >/dev/null || $(MAKE) bin/kubectl
 
 .PHONY: demo
-demo: sim ## play the demo scenario on an embedded cluster of 100 nodes
-	@bin/sim run scenarios/demo.yaml
+demo: sim ## play the demo scenario on an embedded cluster of 100 nodes, in real time
+	@bin/sim run --time real scenarios/demo.yaml
 
 .PHONY: scenarios
-scenarios: sim ## play every scenario of the catalogue
+scenarios: virtual ## play every scenario of the catalogue, in virtual time
 	bin/sim run scenarios
 
 .PHONY: test
