@@ -13,8 +13,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED := 0
 
 # Packages that link Kubernetes: the race detector would have to compile all of
-# it once more.
-HEAVY := nodelet/simcluster nodelet/cmd/sim
+# it once more. And e2e, whose programs are processes of their own.
+HEAVY := nodelet/simcluster nodelet/simcluster/oracle nodelet/cmd/sim nodelet/e2e
 LIGHT = $(filter-out $(HEAVY),$(shell go list ./...))
 
 .PHONY: help
@@ -52,6 +52,14 @@ kubectl: ## build a stock kubectl into bin/ unless there is one on the PATH
 .PHONY: demo
 demo: sim ## play the demo scenario on an embedded cluster of 100 nodes, in real time
 	@bin/sim run --time real scenarios/demo.yaml
+
+.PHONY: node
+node: build kubectl ## run a cluster of one real node on Docker Engine, below /tmp/nodelet-node
+	PATH="$(CURDIR)/bin:$$PATH" hack/local-cluster /tmp/nodelet-node
+
+.PHONY: e2e
+e2e: kubectl ## test the agent on Docker Engine and a real control plane
+	PATH="$(CURDIR)/bin:$$PATH" NODELET_REQUIRE_DOCKER=1 go test -timeout 20m ./agent/docker ./e2e
 
 .PHONY: scenarios
 scenarios: virtual ## play every scenario of the catalogue, in virtual time
