@@ -138,11 +138,11 @@ func TestInterruptedStart(t *testing.T) {
 	dir := folder(t, map[string]string{"good.yaml": valid})
 	kubeconfig := filepath.Join(dir, "kc")
 	for args, want := range map[string]int{
-		"up --nodes 1 --kubeconfig " + kubeconfig:         exitPassed,
-		"run --kubeconfig " + kubeconfig + " " + dir:      exitFailed,
-		"bench --nodes 1 --pods 1 --api-load shared":      exitFailed,
-		"run --time real --api-load shared " + dir + " --seed 7 -v":   exitFailed,
-		"up --nodes 0 --kubeconfig " + kubeconfig + " -v": exitPassed,
+		"up --nodes 1 --kubeconfig " + kubeconfig:                   exitPassed,
+		"run --kubeconfig " + kubeconfig + " " + dir:                exitFailed,
+		"bench --nodes 1 --pods 1 --api-load shared":                exitFailed,
+		"run --time real --api-load shared " + dir + " --seed 7 -v": exitFailed,
+		"up --nodes 0 --kubeconfig " + kubeconfig + " -v":           exitPassed,
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		var stdout, stderr bytes.Buffer
