@@ -13,8 +13,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED := 0
 
 # Packages that link Kubernetes: the race detector would have to compile all of
-# it once more.
-HEAVY := nodelet/simcluster nodelet/cmd/sim
+# it once more. And e2e, whose programs are processes of their own.
+HEAVY := nodelet/simcluster nodelet/simcluster/oracle nodelet/cmd/sim nodelet/e2e
 LIGHT = $(filter-out $(HEAVY),$(shell go list ./...))
 
 .PHONY: help
@@ -30,12 +30,14 @@ sim:
 	@test -x bin/sim || echo "building bin/sim; the first time compiles Kubernetes and takes some minutes"
 	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/sim ./cmd/sim
 
-# The build for virtual time: a Go runtime whose clock jumps when all is idle, and
-# a linker that lets simcluster/faketime.go reach into os/signal.
+# The build for virtual time: a Go runtime whose clock jumps when all is idle, with
+# the changes of hack/faketime, and a linker that lets simcluster/faketime.go reach
+# into other packages. docs/decisions/0005-virtual-time.md
 .PHONY: virtual
-virtual: sim ## build bin/sim-virtual, for scenarios in virtual time (experimental)
+virtual: sim ## build bin/sim-virtual, for scenarios in virtual time
 	@test -x bin/sim-virtual || echo "building bin/sim-virtual; the first time compiles Kubernetes once more"
-	$(BUILD) -tags faketime -ldflags '$(LDFLAGS) -checklinkname=0' -o bin/sim-virtual ./cmd/sim
+	@go run -buildvcs=false ./hack/faketime bin/.faketime
+	$(BUILD) -tags faketime -overlay bin/.faketime/overlay.json -ldflags '$(LDFLAGS) -checklinkname=0' -o bin/sim-virtual ./cmd/sim
 
 # kubectl has a module of its own, for it needs more modules than the project.
 bin/kubectl:
@@ -48,11 +50,19 @@ kubectl: ## build a stock kubectl into bin/ unless there is one on the PATH
 	@command -v kubectl >/dev/null || $(MAKE) bin/kubectl
 
 .PHONY: demo
-demo: sim ## play the demo scenario on an embedded cluster of 100 nodes
-	@bin/sim run scenarios/demo.yaml
+demo: sim ## play the demo scenario on an embedded cluster of 100 nodes, in real time
+	@bin/sim run --time real scenarios/demo.yaml
+
+.PHONY: node
+node: build kubectl ## run a cluster of one real node on Docker Engine, below /tmp/nodelet-node
+	PATH="$(CURDIR)/bin:$$PATH" hack/local-cluster /tmp/nodelet-node
+
+.PHONY: e2e
+e2e: kubectl ## test the agent on Docker Engine and a real control plane
+	PATH="$(CURDIR)/bin:$$PATH" NODELET_REQUIRE_DOCKER=1 go test -timeout 20m ./agent/docker ./e2e
 
 .PHONY: scenarios
-scenarios: sim ## play every scenario of the catalogue
+scenarios: virtual ## play every scenario of the catalogue, in virtual time
 	bin/sim run scenarios
 
 .PHONY: test

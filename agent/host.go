@@ -5,7 +5,9 @@ import (
 	"log/slog"
 	"time"
 
+	authentication "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"nodelet/agent/credentials"
 	"nodelet/agent/kubeapi"
@@ -31,8 +33,23 @@ type host struct {
 func (h host) Node() *v1.Node { return h.node.AnyNode() }
 func (h host) IPs() []string  { return h.node.HostIPs() }
 
-func (h host) Services(namespace string) ([]*v1.Service, error) {
-	return h.watches.Services(namespace)
+// Services waits for the first list: an agent that has just started hears of its
+// pods and of the services at about the same time.
+func (h host) Services(ctx context.Context, namespace string) ([]*v1.Service, error) {
+	const look = 20 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, objectPatience)
+	defer cancel()
+	for {
+		services, err := h.watches.Services(namespace)
+		if err == nil {
+			return services, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(look):
+		}
+	}
 }
 
 func (h host) ReadFile(name string) ([]byte, error) {
@@ -69,4 +86,23 @@ func (o objects) Secret(ctx context.Context, namespace, name string) (*v1.Secret
 	ctx, cancel := context.WithTimeout(ctx, objectPatience)
 	defer cancel()
 	return o.Objects.Secret(ctx, namespace, name)
+}
+
+// tokens are those of service accounts. The API server may hear of a pod's
+// binding a little later than its node, and forbids a token until then.
+type tokens struct{ *kubeapi.Client }
+
+func (t tokens) CreateToken(ctx context.Context, namespace, account string, r *authentication.TokenRequest) (*authentication.TokenRequest, error) {
+	const first, longest = 50 * time.Millisecond, time.Second
+	for delay := first; ; delay *= 2 {
+		token, err := t.Client.CreateToken(ctx, namespace, account, r)
+		if !apierrors.IsForbidden(err) || delay > longest {
+			return token, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(delay):
+		}
+	}
 }

@@ -50,6 +50,7 @@ func TestMain(m *testing.M) {
 	if c := shared.cluster; c != nil {
 		c.agent.stop()
 		c.sim.stop()
+		unmountBelow(c.dir)
 		if err := os.RemoveAll(c.dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
@@ -57,6 +58,19 @@ func TestMain(m *testing.M) {
 	}
 	dockertest.Stop()
 	os.Exit(code)
+}
+
+// unmountBelow lets go what an agent that was killed has left mounted.
+func unmountBelow(dir string) {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if at := strings.Fields(line)[1]; strings.HasPrefix(at, dir+"/") {
+			_ = syscall.Unmount(at, syscall.MNT_DETACH)
+		}
+	}
 }
 
 // start returns the cluster with the agent running.
@@ -208,12 +222,14 @@ func (c *cluster) namespace(t testing.TB, name string) string {
 		zero := int64(0)
 		for ctx.Err() == nil {
 			_ = c.kube.CoreV1().Pods(made.Name).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
-			if _, err := c.kube.CoreV1().Namespaces().Get(ctx, made.Name, metav1.GetOptions{}); err != nil {
+			// The namespace itself takes some seconds more, which nobody needs.
+			list, err := c.kube.CoreV1().Pods(made.Name).List(ctx, metav1.ListOptions{})
+			if err == nil && len(list.Items) == 0 && len(c.identities(t, made.Name)) == 0 {
 				return
 			}
-			time.Sleep(200 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond)
 		}
-		t.Errorf("the namespace did not go")
+		t.Errorf("the pods did not go")
 	})
 	c.eventually(t, "the namespace has its service account", time.Minute, func(ctx context.Context) error {
 		_, err := c.kube.CoreV1().ServiceAccounts(made.Name).Get(ctx, "default", metav1.GetOptions{})

@@ -268,7 +268,7 @@ steps:
 		t.Fatalf("%d scenarios, want 2", len(all))
 	}
 	s := all[0]
-	if s.Timeout.Duration != 10*time.Minute || s.Time != RealTime || s.APILoad != "faithful" {
+	if s.Timeout.Duration != 10*time.Minute || s.Time != VirtualTime || s.APILoad != "faithful" {
 		t.Errorf("defaults: timeout %v, time %v, API load %v", s.Timeout, s.Time, s.APILoad)
 	}
 	memory := s.Nodes[1].Capacity["memory"]

@@ -50,11 +50,22 @@ type Update struct {
 	Pods, PodsReady, PodsRunning, Failed int
 }
 
+// Hooks are called while a scenario is played; each may be nil.
+type Hooks struct {
+	// Progress is called from one goroutine at a time and must not block.
+	Progress func(Update)
+	// Observe is told of every change of a pod or a node: before is nil for a new
+	// one, now for one that is gone. It must not block.
+	Observe func(before, now any)
+	// Before is called before each step, counted from 1, and may wait.
+	Before func(ctx context.Context, step int, name string) error
+}
+
 // Runner plays one scenario on one cluster.
 type Runner struct {
 	scenario *Scenario
 	cluster  Cluster
-	progress func(Update)
+	hooks    Hooks
 	clients
 	view  *view
 	began time.Time
@@ -116,15 +127,14 @@ func (r *Result) Err() error {
 }
 
 // Play plays a scenario to its end and returns how it ended. The error says
-// that it could not be played at all. progress is called from one goroutine at
-// a time and must not block; it may be nil. When ctx ends, the step that is
-// being done fails with its cause.
-func Play(ctx context.Context, s *Scenario, cluster Cluster, progress func(Update)) (*Result, error) {
+// that it could not be played at all. When ctx ends, the step that is being done
+// fails with its cause.
+func Play(ctx context.Context, s *Scenario, cluster Cluster, hooks Hooks) (*Result, error) {
 	clients, err := connect(cluster.RESTConfig())
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
-	return play(ctx, s, cluster, clients, progress)
+	return play(ctx, s, cluster, clients, hooks)
 }
 
 func connect(config *rest.Config) (c clients, err error) {
@@ -141,15 +151,15 @@ func connect(config *rest.Config) (c clients, err error) {
 	return c, nil
 }
 
-func play(ctx context.Context, s *Scenario, cluster Cluster, clients clients, progress func(Update)) (*Result, error) {
+func play(ctx context.Context, s *Scenario, cluster Cluster, clients clients, hooks Hooks) (*Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout.Duration,
 		fmt.Errorf("%w of %v is over", errTimeout, s.Timeout.Duration))
 	defer cancel()
-	r := &Runner{scenario: s, cluster: cluster, clients: clients, progress: progress, began: time.Now()}
+	r := &Runner{scenario: s, cluster: cluster, clients: clients, hooks: hooks, began: time.Now()}
 	// The view lives longer than the timeout: a verdict tells what is in it.
 	viewCtx, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	var err error
-	r.view, err = newView(ctx, viewCtx, clients)
+	r.view, err = newView(ctx, viewCtx, clients, hooks.Observe)
 	if err != nil {
 		stopWatching()
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
@@ -179,7 +189,13 @@ func (r *Runner) playSteps(ctx context.Context, result *Result) {
 		r.detail = ""
 		stop := r.report(i, len(steps)-1, step.name)
 		began := time.Now()
-		err := step.do(ctx)
+		var err error
+		if r.hooks.Before != nil && i > 0 {
+			err = r.hooks.Before(ctx, i, step.name)
+		}
+		if err == nil {
+			err = step.do(ctx)
+		}
 		if err != nil && ctx.Err() != nil && !isExpectation(err) {
 			err = context.Cause(ctx)
 		}
@@ -200,7 +216,7 @@ func progressEvery(mode TimeMode) time.Duration {
 
 // report tells of a step while it goes on, and at its end.
 func (r *Runner) report(i, n int, name string) (stop func(error)) {
-	if r.progress == nil {
+	if r.hooks.Progress == nil {
 		return func(error) {}
 	}
 	tell := func(done bool, err error) {
@@ -209,7 +225,7 @@ func (r *Runner) report(i, n int, name string) (stop func(error)) {
 			u.Detail = r.detail
 		}
 		u.Step, u.Steps, u.Name, u.Done, u.Err = i, n, name, done, err
-		r.progress(u)
+		r.hooks.Progress(u)
 	}
 	tell(false, nil)
 	ended := make(chan struct{})

@@ -246,7 +246,7 @@ func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		var lines []string
-		w.play(t.Context(), "nodes:\n- {name: a, count: 2}\nsteps:\n"+web(2)+"- expect: {pods: {ready: 2}}\n", func(u Update) {
+		w.play(t.Context(), "time: real\nnodes:\n- {name: a, count: 2}\nsteps:\n"+web(2)+"- expect: {pods: {ready: 2}}\n", func(u Update) {
 			line := fmt.Sprintf("%d/%d %s: nodes %d/%d, pods %d/%d", u.Step, u.Steps, u.Name, u.NodesReady, u.Nodes, u.PodsReady, u.Pods)
 			if u.Done {
 				line += " done"
@@ -493,7 +493,7 @@ func TestLookPods(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			r := &Runner{clients: w.clients()}
-			if r.view, err = newView(ctx, ctx, r.clients); err != nil {
+			if r.view, err = newView(ctx, ctx, r.clients, nil); err != nil {
 				t.Fatal(err)
 			}
 			got, err := r.look(ctx, all[0].Steps[0].Expect)

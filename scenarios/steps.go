@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +39,17 @@ func (r *Runner) steps() []action {
 		all = append(all, action{name: s.title(), do: func(ctx context.Context) error { return r.do(ctx, s) }})
 	}
 	return all
+}
+
+// StepNumber is the number, from 1, of the step that has this number, name or
+// title; 0 if there is none.
+func (s *Scenario) StepNumber(which string) int {
+	for i := range s.Steps {
+		if strconv.Itoa(i+1) == which || s.Steps[i].title() == which {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // maxTitle bounds the titles of steps that have no name, in letters.

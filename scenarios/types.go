@@ -31,8 +31,10 @@ type Scenario struct {
 	Name        string `yaml:"name"`
 	Description string `yaml:"description"`
 
-	// Time is real or virtual.
+	// Time is real or virtual; virtual unless set.
 	Time TimeMode `yaml:"time"`
+	// TimeGiven says that the file sets it.
+	TimeGiven bool `yaml:"-"`
 	// Start is the date at which virtual time begins, RFC 3339.
 	Start string `yaml:"start"`
 	// Seed is the source of all randomness that is ours.

@@ -24,8 +24,9 @@ func (s *Scenario) setDefaults() {
 	if s.Timeout.Duration == 0 {
 		s.Timeout.Duration = defaultTimeout
 	}
-	if s.Time == "" {
-		s.Time = RealTime
+	s.TimeGiven = s.Time != ""
+	if !s.TimeGiven {
+		s.Time = VirtualTime
 	}
 	if s.APILoad == "" {
 		s.APILoad = "faithful"

@@ -22,6 +22,8 @@ type view struct {
 	// ctx is the life of the watches.
 	ctx context.Context
 	clients
+	// observe is told of every change; it may be nil.
+	observe func(before, now any)
 
 	pods, nodes cache.Store
 	// podsConverted and nodesConverted are for the one goroutine that looks.
@@ -35,8 +37,8 @@ type view struct {
 
 // newView returns once pods and nodes have been listed, or ctx has ended. life
 // is that of the watches.
-func newView(ctx, life context.Context, clients clients) (*view, error) {
-	v := &view{ctx: life, clients: clients, changed: make(chan struct{}), others: map[schema.GroupVersionResource]cache.Store{}}
+func newView(ctx, life context.Context, clients clients, observe func(before, now any)) (*view, error) {
+	v := &view{ctx: life, clients: clients, observe: observe, changed: make(chan struct{}), others: map[schema.GroupVersionResource]cache.Store{}}
 	client := clients.client
 	var err error
 	pods, nodes := client.CoreV1().Pods(""), client.CoreV1().Nodes()
@@ -70,9 +72,9 @@ func (v *view) follow(ctx context.Context, lw *cache.ListWatch, client any, kind
 			return obj, nil
 		},
 		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(any) { v.signal() },
-			UpdateFunc: func(any, any) { v.signal() },
-			DeleteFunc: func(any) { v.signal() },
+			AddFunc:    func(now any) { v.signal(nil, now) },
+			UpdateFunc: v.signal,
+			DeleteFunc: func(last any) { v.signal(last, nil) },
 		},
 	})
 	v.watches.Go(func() { informer.RunWithContext(v.ctx) })
@@ -84,7 +86,13 @@ func (v *view) follow(ctx context.Context, lw *cache.ListWatch, client any, kind
 	}
 }
 
-func (v *view) signal() {
+func (v *view) signal(before, now any) {
+	if v.observe != nil {
+		if unknown, ok := before.(cache.DeletedFinalStateUnknown); ok {
+			before = unknown.Obj
+		}
+		v.observe(before, now)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	close(v.changed)

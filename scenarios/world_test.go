@@ -196,7 +196,7 @@ func (w *world) play(ctx context.Context, text string, progress func(Update)) *R
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	result, err := play(ctx, all[0], w, w.clients(), progress)
+	result, err := play(ctx, all[0], w, w.clients(), Hooks{Progress: progress})
 	if err != nil {
 		w.t.Fatal(err)
 	}

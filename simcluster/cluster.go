@@ -57,6 +57,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	o = o.withDefaults()
 	setUpProcess(o.Logger)
+	seedProcess(o.Seed)
 	c := &Cluster{options: o, log: o.Logger, done: make(chan struct{})}
 	c.fleet = newFleet(c)
 	if err := c.start(ctx); err != nil {

@@ -98,10 +98,10 @@ func TestHubServices(t *testing.T) {
 			return &v1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, ResourceVersion: "1"}, Spec: v1.ServiceSpec{ClusterIP: "10.0.0.1"}}
 		}
 		lw := &cache.ListWatch{
-			ListFunc: func(metav1.ListOptions) (runtime.Object, error) {
+			ListWithContextFunc: func(_ context.Context, _ metav1.ListOptions) (runtime.Object, error) {
 				return &v1.ServiceList{ListMeta: metav1.ListMeta{ResourceVersion: "1"}, Items: []v1.Service{*service("a")}}, nil
 			},
-			WatchFunc: func(o metav1.ListOptions) (watch.Interface, error) {
+			WatchFuncWithContext: func(_ context.Context, o metav1.ListOptions) (watch.Interface, error) {
 				if o.SendInitialEvents != nil {
 					return nil, apierrors.NewInvalid(v1.SchemeGroupVersion.WithKind("Service").GroupKind(), "", nil)
 				}

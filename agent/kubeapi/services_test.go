@@ -126,8 +126,10 @@ func TestServicesWithoutServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Services
 		away := &cache.ListWatch{
-			ListFunc:  func(metav1.ListOptions) (runtime.Object, error) { return nil, errors.New("away") },
-			WatchFunc: func(metav1.ListOptions) (watch.Interface, error) { return nil, syscall.ECONNREFUSED }}
+			ListWithContextFunc: func(_ context.Context, _ metav1.ListOptions) (runtime.Object, error) { return nil, errors.New("away") },
+			WatchFuncWithContext: func(_ context.Context, _ metav1.ListOptions) (watch.Interface, error) {
+				return nil, syscall.ECONNREFUSED
+			}}
 		s.lists.Store(&map[string][]*v1.Service{"ns": {compact(serviceOf("ns", "a", "1", "10.0.0.3"))}})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

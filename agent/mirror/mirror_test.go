@@ -190,8 +190,8 @@ func TestMirrorsLife(t *testing.T) {
 		w.expect(t)
 
 		// Somebody deletes it, at once and then with grace.
+		w.set(func() { delete(w.pods, web) })
 		w.keeper.Deleted(m)
-		delete(w.pods, web)
 		w.expect(t, "create web-n a")
 		terminating := w.pods[web].DeepCopy()
 		terminating.DeletionTimestamp = &metav1.Time{Time: time.Now()}

@@ -22,8 +22,10 @@ type History struct {
 	// that they were let go, Removed that nothing of the pod is left on disk.
 	// Each is done once in an agent's life and is harmless to repeat.
 	Mounted, Unmounted, Removed bool
-	// Mount is the last failure to mount the volumes, zero if there was none.
-	Mount Failure
+	// Mount is the last failure to mount the volumes, zero if there was none;
+	// MountBackoff is until when it is not tried again.
+	Mount        Failure
+	MountBackoff Backoff
 	// Sandbox is the last failure to make a sandbox, zero if there was none.
 	Sandbox Failure
 	// Containers is kept by container name.
@@ -65,6 +67,8 @@ type BackoffLimits struct {
 	RestartInitial, RestartMax time.Duration
 	// PullInitial and PullMax bound the image pull back-off: 10 s, 300 s.
 	PullInitial, PullMax time.Duration
+	// MountInitial and MountMax bound the back-off of volumes: 0.5 s, 122 s.
+	MountInitial, MountMax time.Duration
 }
 
 // DefaultBackoff are the kubelet's limits.
@@ -72,6 +76,7 @@ func DefaultBackoff() BackoffLimits {
 	return BackoffLimits{
 		RestartInitial: 10 * time.Second, RestartMax: 300 * time.Second,
 		PullInitial: 10 * time.Second, PullMax: 300 * time.Second,
+		MountInitial: 500 * time.Millisecond, MountMax: 122 * time.Second,
 	}
 }
 

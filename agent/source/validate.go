@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -60,7 +60,7 @@ func validateMeta(p *v1.Pod) field.ErrorList {
 	}
 	errs = append(errs, label(at.Child("namespace"), p.Namespace)...)
 	// The UID becomes part of paths.
-	for _, msg := range pathvalidation.IsValidPathSegmentName(string(p.UID)) {
+	for _, msg := range content.IsPathSegmentName(string(p.UID)) {
 		errs = append(errs, field.Invalid(at.Child("uid"), p.UID, msg))
 	}
 	errs = append(errs, metav1validation.ValidateLabels(p.Labels, at.Child("labels"))...)

@@ -87,9 +87,13 @@ func (w *Worker) containerConfig(ctx context.Context, t task, c *v1.Container, i
 // environment resolves the container's variables.
 func (w *Worker) environment(ctx context.Context, t task, c *v1.Container) ([]podruntime.EnvVar, error) {
 	p := t.desired.Pod
-	services, err := w.Host.Services(p.Namespace)
-	if err != nil && t.desired.Source == pod.SourceAPI {
-		return nil, err
+	var services []*v1.Service
+	if t.desired.Source == pod.SourceAPI {
+		// A static pod runs without an API server, so it is told of none.
+		var err error
+		if services, err = w.Host.Services(ctx, p.Namespace); err != nil {
+			return nil, err
+		}
 	}
 	node := w.Host.Node()
 	return podenv.Resolve(podenv.Input{

@@ -89,7 +89,9 @@ func (w *Worker) recordOutcome(st *state, r result) {
 	case plan.MountVolumes:
 		st.history.Mount = plan.Failure{}
 		if r.failure != nil {
-			st.history.Mount = w.timed(*r.failure, r.at, w.syncBackoff())
+			b := &st.history.MountBackoff
+			*b = b.Next("", r.at, w.config.Backoff.MountInitial, w.config.Backoff.MountMax)
+			st.history.Mount = w.timed(*r.failure, r.at, b.Delay)
 		}
 		st.history.Mounted = st.history.Mounted || r.done
 	case plan.UnmountVolumes:

@@ -91,8 +91,9 @@ type Host interface {
 	Node() *v1.Node
 	// IPs are the node's addresses, the primary one first.
 	IPs() []string
-	// Services are those that pods in a namespace are told of.
-	Services(namespace string) ([]*v1.Service, error)
+	// Services are those that pods in a namespace are told of. Until they are
+	// known it waits a while.
+	Services(ctx context.Context, namespace string) ([]*v1.Service, error)
 	// Credentials are those that the node itself has, for any image.
 	Credentials() credentials.Keyring
 	// ReadFile reads a file of the machine, such as resolv.conf.

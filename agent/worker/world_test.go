@@ -176,11 +176,11 @@ func (o objectsOf) Secret(_ context.Context, _, name string) (*v1.Secret, error)
 
 type testHost struct{}
 
-func (testHost) Node() *v1.Node                         { return &v1.Node{} }
-func (testHost) IPs() []string                          { return []string{"192.0.2.1"} }
-func (testHost) Services(string) ([]*v1.Service, error) { return nil, nil }
-func (testHost) Credentials() credentials.Keyring       { return credentials.Keyring{} }
-func (testHost) ReadFile(string) ([]byte, error)        { return nil, nil }
+func (testHost) Node() *v1.Node                                          { return &v1.Node{} }
+func (testHost) IPs() []string                                           { return []string{"192.0.2.1"} }
+func (testHost) Services(context.Context, string) ([]*v1.Service, error) { return nil, nil }
+func (testHost) Credentials() credentials.Keyring                        { return credentials.Keyring{} }
+func (testHost) ReadFile(string) ([]byte, error)                         { return nil, nil }
 
 type noProbes struct{}
 

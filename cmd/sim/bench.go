@@ -160,12 +160,12 @@ func bench(ctx context.Context, f *benchFlags, stdout, stderr io.Writer) error {
 	defer cancel()
 	// A sample at the end of each step, and one before the first.
 	samples := []sample{takeSample()}
-	result, err := scenarios.Play(playCtx, s, stage{cluster}, func(u scenarios.Update) {
+	result, err := scenarios.Play(playCtx, s, stage{cluster}, scenarios.Hooks{Progress: func(u scenarios.Update) {
 		display.update(u)
 		if u.Done {
 			samples = append(samples, takeSample())
 		}
-	})
+	}})
 	switch {
 	case ctx.Err() != nil:
 		return exit(exitFailed, errInterrupted)
@@ -232,6 +232,7 @@ func benchScenario(f *benchFlags) (*scenarios.Scenario, error) {
 	fmt.Fprintf(&b, `apiVersion: %s
 kind: Scenario
 name: bench
+time: real
 timeout: 1h
 apiLoad: %s
 nodes:

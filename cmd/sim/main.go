@@ -71,7 +71,7 @@ Exit codes: 0 passed, 1 an expectation failed, 2 bad input, 3 the cluster failed
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit(exitInput, err) })
 	root.AddCommand(runCommand(stdout, stderr), validateCommand(stdout), upCommand(stdout, stderr),
-		benchCommand(stdout, stderr), versionCommand(stdout), playCommand(stdout, stderr))
+		benchCommand(stdout, stderr), versionCommand(stdout), diffCommand(stdout), playCommand(stdout))
 
 	err := root.ExecuteContext(ctx)
 	if err == nil {

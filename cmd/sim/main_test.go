@@ -53,7 +53,7 @@ func TestBadInput(t *testing.T) {
 		{"no command", "frobnicate", `sim: unknown command "frobnicate" for "sim"`},
 		{"unknown flag", "run --fast x", "sim: unknown flag: --fast"},
 		{"no file", "run", "sim: requires at least 1 arg(s), only received 0"},
-		{"virtual time without its build", "run DIR/virtual.yaml", "sim: virtual time needs the build sim-virtual in the folder of this one: make virtual makes it"},
+		{"virtual time without its build", "run DIR/virtual.yaml", "sim: virtual time needs the build sim-virtual in the folder of this one: make virtual makes it; or add --time real"},
 		{"a clock that there is not", "run --time lunar DIR/good.yaml", "sim: --time lunar: must be real or virtual"},
 		{"a file that is not there", "run DIR/gone.yaml", "sim: DIR/gone.yaml: cannot be read: no such file or directory"},
 		{"a malformed scenario", "run DIR/good.yaml DIR/bad.yaml", "sim: DIR/bad.yaml:5: steps[0].weit: unknown field; did you mean wait?"},
@@ -76,7 +76,7 @@ func TestBadInput(t *testing.T) {
 		{"a taken port", "up --kubeconfig DIR/kc --listen " + taken.Addr().String(),
 			"sim: listening for kubectl on " + taken.Addr().String() + ": address already in use"},
 		{"a folder that cannot be", "up --kubeconfig DIR/kc --dir DIR/there/data", "sim: data directory DIR/there/data: not a directory"},
-		{"an API load that is not known", "run DIR/good.yaml --api-load heavy", `sim: API load "heavy": must be "faithful" or "shared"`},
+		{"an API load that is not known", "run --time real DIR/good.yaml --api-load heavy", `sim: API load "heavy": must be "faithful" or "shared"`},
 		{"a benchmark of nothing", "bench --nodes 0", "sim: --nodes 0: must be from 1 to 10000"},
 		{"a benchmark without pods", "bench --pods 0", "sim: --pods 0: must be 1 or more"},
 	} {
@@ -138,11 +138,11 @@ func TestInterruptedStart(t *testing.T) {
 	dir := folder(t, map[string]string{"good.yaml": valid})
 	kubeconfig := filepath.Join(dir, "kc")
 	for args, want := range map[string]int{
-		"up --nodes 1 --kubeconfig " + kubeconfig:         exitPassed,
-		"run --kubeconfig " + kubeconfig + " " + dir:      exitFailed,
-		"bench --nodes 1 --pods 1 --api-load shared":      exitFailed,
-		"run --api-load shared " + dir + " --seed 7 -v":   exitFailed,
-		"up --nodes 0 --kubeconfig " + kubeconfig + " -v": exitPassed,
+		"up --nodes 1 --kubeconfig " + kubeconfig:                   exitPassed,
+		"run --kubeconfig " + kubeconfig + " " + dir:                exitFailed,
+		"bench --nodes 1 --pods 1 --api-load shared":                exitFailed,
+		"run --time real --api-load shared " + dir + " --seed 7 -v": exitFailed,
+		"up --nodes 0 --kubeconfig " + kubeconfig + " -v":           exitPassed,
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		var stdout, stderr bytes.Buffer

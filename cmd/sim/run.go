@@ -8,9 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"nodelet/internal/transcript"
 	"nodelet/scenarios"
 	"nodelet/simcluster"
 )
@@ -18,7 +21,9 @@ import (
 // runFlags are the flags of sim run.
 type runFlags struct {
 	junit, json, apiLoad, listen, kubeconfig string
-	time                                     string
+	time, speed, pauseAt, transcript         string
+	grain                                    time.Duration
+	places                                   bool
 	seed                                     uint64
 	log                                      logFlags
 }
@@ -39,6 +44,11 @@ func runCommand(stdout, stderr io.Writer) *cobra.Command {
 	flags.StringVar(&f.junit, "junit", "", "write a JUnit report to this file")
 	flags.StringVar(&f.json, "json", "", "write a JSON report to this file")
 	flags.StringVar(&f.time, "time", "", "real, or virtual: hours in seconds (default: the scenario's)")
+	flags.StringVar(&f.speed, "speed", "max", "of virtual time: real, or so many times faster, or max")
+	flags.StringVar(&f.pauseAt, "pause-at", "", "wait for Enter before the step of this number or name")
+	flags.StringVar(&f.transcript, "transcript", "", "write what happens to every pod and node to this file, for sim diff")
+	flags.BoolVar(&f.places, "places", false, "have the transcript tell on which nodes pods are")
+	flags.DurationVar(&f.grain, "grain", time.Second, "round the transcript's times down to this")
 	flags.StringVar(&f.apiLoad, "api-load", "", "faithful: each node has its own watches; shared: all are fed from one set (default: the scenario's)")
 	flags.Uint64Var(&f.seed, "seed", 0, "seed of all randomness (default: the scenario's)")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "write a kubeconfig to this file, to look on with kubectl")
@@ -63,7 +73,7 @@ func runScenarios(ctx context.Context, cmd *cobra.Command, f *runFlags, paths []
 			s.APILoad = f.apiLoad
 		}
 	}
-	if err := f.check(); err != nil {
+	if err := f.check(all); err != nil {
 		return exit(exitInput, err)
 	}
 	log, closeLog, err := f.log.open(stderr)
@@ -71,6 +81,11 @@ func runScenarios(ctx context.Context, cmd *cobra.Command, f *runFlags, paths []
 		return err
 	}
 	defer closeLog()
+	if slices.ContainsFunc(all, func(s *scenarios.Scenario) bool { return s.Time == scenarios.VirtualTime }) {
+		if _, err := findVirtual(); err != nil {
+			return exit(exitInput, err)
+		}
+	}
 
 	var results []*scenarios.Result
 	failed := false
@@ -97,8 +112,19 @@ func runScenarios(ctx context.Context, cmd *cobra.Command, f *runFlags, paths []
 }
 
 // check finds out early what would spoil a run at its end.
-func (f *runFlags) check() error {
-	for _, file := range []string{f.junit, f.json} {
+func (f *runFlags) check(all []*scenarios.Scenario) error {
+	if f.transcript != "" && len(all) > 1 {
+		return fmt.Errorf("--transcript %s: is of one scenario; there are %d", f.transcript, len(all))
+	}
+	if f.grain <= 0 {
+		return fmt.Errorf("--grain %v: must be more than nothing", f.grain)
+	}
+	for _, s := range all {
+		if f.pauseAt != "" && s.StepNumber(f.pauseAt) == 0 {
+			return fmt.Errorf("--pause-at %s: %s has no step of that number or name", f.pauseAt, s.File)
+		}
+	}
+	for _, file := range []string{f.junit, f.json, f.transcript} {
 		if err := writable(file); err != nil {
 			return fmt.Errorf("the report %s cannot be written: %w", file, err)
 		}
@@ -120,35 +146,50 @@ func checkKubeconfig(file string) error {
 	return nil
 }
 
-// setTime settles a scenario's clock, and finds out early whether it can be had.
+// setTime settles a scenario's clock.
 func (f *runFlags) setTime(s *scenarios.Scenario) error {
-	if f.time != "" {
+	speed, err := parseSpeed(f.speed)
+	if err != nil {
+		return err
+	}
+	// kubectl can only follow a clock that is held for it.
+	tooFast := f.kubeconfig != "" && speed == 0 && f.pauseAt == ""
+	switch {
+	case f.time != "":
 		s.Time = scenarios.TimeMode(f.time)
+	case tooFast && !s.TimeGiven:
+		s.Time = scenarios.RealTime
 	}
 	switch {
 	case s.Time == scenarios.RealTime:
 		return nil
 	case s.Time != scenarios.VirtualTime:
 		return fmt.Errorf("--time %s: must be real or virtual", s.Time)
-	case f.kubeconfig != "":
-		return fmt.Errorf("%s: --kubeconfig %s: kubectl lives in real time; add --time real", s.File, f.kubeconfig)
+	case tooFast:
+		return fmt.Errorf("%s: --kubeconfig %s: kubectl lives in real time; add --time real, --speed or --pause-at", s.File, f.kubeconfig)
 	}
-	_, err := findVirtual()
-	return err
+	return nil
 }
 
 // play plays a scenario by its clock.
 func (f *runFlags) play(ctx context.Context, s *scenarios.Scenario, log *slog.Logger, stderr io.Writer) (*scenarios.Result, error) {
 	show := newDisplay(stderr, s.Name, f.log.verbose)
 	defer show.close()
+	o := playing{listen: f.listen, kubeconfig: f.kubeconfig, pauseAt: f.pauseAt, transcript: f.transcript, grain: f.grain, places: f.places}
 	if s.Time == scenarios.VirtualTime {
-		return playVirtual(ctx, s, log, show)
+		o.speed, _ = parseSpeed(f.speed) // setTime has checked it
+		return playVirtual(ctx, s, o, log, show)
 	}
-	o := simcluster.Options{Logger: log}
-	if f.kubeconfig != "" {
-		o.Listen = f.listen
-	}
-	return play(ctx, s, o, f.kubeconfig, show)
+	return play(ctx, s, o, log, show)
+}
+
+// playing is how a scenario is played, beside what it says itself.
+type playing struct {
+	dir, listen, kubeconfig, pauseAt, transcript string
+	grain                                        time.Duration
+	places                                       bool
+	// speed is of virtual time; 0 for as fast as can be.
+	speed float64
 }
 
 // progress is told how a scenario gets on.
@@ -160,10 +201,13 @@ type progress interface {
 }
 
 // play plays one scenario in this process, on a cluster of its own.
-func play(ctx context.Context, s *scenarios.Scenario, o simcluster.Options, kubeconfig string, display progress) (result *scenarios.Result, err error) {
+func play(ctx context.Context, s *scenarios.Scenario, p playing, log *slog.Logger, display progress) (result *scenarios.Result, err error) {
 	display.say("starting the control plane")
-	o.APILoad, o.Seed = simcluster.APILoad(s.APILoad), s.Seed
-	o.ControllerManagerArgs, o.SchedulerArgs = args(s.ControllerManager), args(s.Scheduler)
+	o := simcluster.Options{Dir: p.dir, Logger: log, APILoad: simcluster.APILoad(s.APILoad), Seed: s.Seed,
+		ControllerManagerArgs: args(s.ControllerManager), SchedulerArgs: args(s.Scheduler)}
+	if p.kubeconfig != "" {
+		o.Listen = p.listen
+	}
 	cluster, err := simcluster.Start(ctx, o)
 	if err != nil {
 		return nil, startError(ctx, err)
@@ -179,16 +223,21 @@ func play(ctx context.Context, s *scenarios.Scenario, o simcluster.Options, kube
 			err = stopErr
 		}
 	}()
-	if kubeconfig != "" {
-		if err := cluster.WriteKubeconfig(kubeconfig); err != nil {
+	if p.kubeconfig != "" {
+		if err := cluster.WriteKubeconfig(p.kubeconfig); err != nil {
 			return nil, exit(exitInput, err)
 		}
-		defer os.Remove(kubeconfig)
-		display.line("kubectl --kubeconfig " + kubeconfig + " get nodes,pods -A")
+		defer os.Remove(p.kubeconfig)
+		display.line("kubectl --kubeconfig " + p.kubeconfig + " get nodes,pods -A")
 	}
 	playCtx, cancel := bound(ctx, cluster)
 	defer cancel()
-	result, err = scenarios.Play(playCtx, s, stage{cluster}, display.update)
+	recorder := transcript.NewRecorder(p.places)
+	hooks := scenarios.Hooks{Progress: display.update, Before: p.pause(s, display)}
+	if p.transcript != "" {
+		hooks.Observe = recorder.Changed
+	}
+	result, err = scenarios.Play(playCtx, s, stage{cluster}, hooks)
 	switch {
 	case ctx.Err() != nil:
 		return nil, exit(exitFailed, errInterrupted)
@@ -197,7 +246,34 @@ func play(ctx context.Context, s *scenarios.Scenario, o simcluster.Options, kube
 	case err != nil:
 		return nil, exit(exitCluster, err)
 	}
-	return result, nil
+	return result, p.writeTranscript(recorder)
+}
+
+// pause is the hook that waits before the step that --pause-at names.
+func (p *playing) pause(s *scenarios.Scenario, display progress) func(context.Context, int, string) error {
+	if p.pauseAt == "" {
+		return nil
+	}
+	return func(ctx context.Context, step int, name string) error {
+		if step != s.StepNumber(p.pauseAt) {
+			return nil
+		}
+		display.line(fmt.Sprintf("paused before step %d, %s; Enter goes on", step, name))
+		return waitForEnter(ctx)
+	}
+}
+
+func (p *playing) writeTranscript(r *transcript.Recorder) error {
+	if p.transcript == "" {
+		return nil
+	}
+	err := writeFile(p.transcript, func(w io.Writer) error {
+		return transcript.Write(w, transcript.Canonical(r.Entries(), p.grain))
+	})
+	if err != nil {
+		return exit(exitInput, fmt.Errorf("writing the transcript: %w", err))
+	}
+	return nil
 }
 
 // writable finds out whether a file can be written, without touching it.

@@ -102,7 +102,7 @@ func addNodes(ctx context.Context, cluster *simcluster.Cluster, nodes int) error
 	s.Timeout.Duration = 10 * time.Minute
 	ctx, cancel := bound(ctx, cluster)
 	defer cancel()
-	result, err := scenarios.Play(ctx, s, stage{cluster}, nil)
+	result, err := scenarios.Play(ctx, s, stage{cluster}, scenarios.Hooks{})
 	if err != nil {
 		return err
 	}

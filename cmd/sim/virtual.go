@@ -17,8 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"nodelet/internal/playback"
 	"nodelet/scenarios"
 	"nodelet/simcluster"
@@ -44,13 +42,13 @@ func findVirtual() (string, error) {
 	}
 	path := filepath.Join(filepath.Dir(self), virtualBinary)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("virtual time needs the build %s in the folder of this one: make virtual makes it", virtualBinary)
+		return "", fmt.Errorf("virtual time needs the build %s in the folder of this one: make virtual makes it; or add --time real", virtualBinary)
 	}
 	return path, nil
 }
 
 // playVirtual plays a scenario in virtual time.
-func playVirtual(ctx context.Context, s *scenarios.Scenario, log *slog.Logger, show *display) (*scenarios.Result, error) {
+func playVirtual(ctx context.Context, s *scenarios.Scenario, p playing, log *slog.Logger, show *display) (*scenarios.Result, error) {
 	binary, err := findVirtual()
 	if err != nil {
 		return nil, exit(exitInput, err)
@@ -59,13 +57,17 @@ func playVirtual(ctx context.Context, s *scenarios.Scenario, log *slog.Logger, s
 	if err != nil {
 		return nil, exit(exitCluster, err)
 	}
-	// The child may be killed, so its data is ours to remove.
+	// The child may be killed, so its files are ours to remove.
 	defer os.RemoveAll(dir)
+	if p.kubeconfig != "" {
+		defer os.Remove(p.kubeconfig)
+	}
+	p.dir = filepath.Join(dir, "cluster")
 	began := time.Now()
-	verbose := log.Enabled(ctx, slog.LevelInfo)
-	c := &child{scenario: s, show: show, log: log}
-	waitErr := c.run(ctx, exec.Command(binary, "play", s.File, "--pick", s.Name, "--dir", filepath.Join(dir, "cluster"),
-		"--seed", strconv.FormatUint(s.Seed, 10), "--api-load", s.APILoad, "--verbose="+strconv.FormatBool(verbose)))
+	c := &child{scenario: s, show: show, log: log, paced: p.speed > 0 || p.pauseAt != ""}
+	cmd := exec.Command(binary, p.childArgs(s, log)...)
+	cmd.Env = c.environment()
+	waitErr := c.run(ctx, cmd)
 	switch {
 	case ctx.Err() != nil:
 		return nil, exit(exitFailed, errInterrupted)
@@ -83,11 +85,44 @@ type child struct {
 	scenario *scenarios.Scenario
 	show     *display
 	log      *slog.Logger
+	// paced: the clock is held on purpose.
+	paced bool
+
+	// clock is where the child's clock stands, began its first time, both sent by
+	// the child before anything else.
+	clock uint64
+	began time.Time
 
 	result  *scenarios.Result
 	failure error
-	// raw is what the child wrote without a time: a crash does.
+	// stuck is why the child was given up.
+	stuck string
+	// raw is what the child wrote to its standard error: a crash does.
 	raw bytes.Buffer
+}
+
+// environment is the child's. One processor, so that goroutines run in the same
+// order in each run; a clock that is held in a system call takes a second one.
+func (c *child) environment() []string {
+	processors := "GOMAXPROCS=1"
+	if c.paced {
+		processors = "GOMAXPROCS=2"
+	}
+	// randseednop=0: the seed of upstream's random numbers can be set.
+	// adaptivestackstart=1: goroutines begin with a stack that most find enough.
+	return append(os.Environ(), processors, "GOGC=off", "GOMEMLIMIT="+strconv.Itoa(c.memory()), "GODEBUG=randseednop=0,cryptocustomrand=1,adaptivestackstart=1", "GOTRACEBACK=all")
+}
+
+// memory is how much the child may take before it collects garbage, in bytes. Most
+// scenarios end before that, which is quicker and repeats better: a collection
+// interrupts goroutines.
+func (c *child) memory() int {
+	const base, perNode = 2 << 30, 4 << 20
+	nodes := 0
+	for _, g := range c.scenario.Nodes {
+		nodes += g.Count
+	}
+	return base + nodes*perNode
 }
 
 // run runs the process to its end; it dies with ctx, and with this process.
@@ -95,7 +130,12 @@ func (c *child) run(ctx context.Context, cmd *exec.Cmd) error {
 	// The kernel kills the child when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	// In a process group of its own, the child cannot read the terminal.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -107,36 +147,52 @@ func (c *child) run(ctx context.Context, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	if c.paced {
+		go func() { _, _ = io.Copy(stdin, os.Stdin); stdin.Close() }()
+	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer stop()
-	var reading sync.WaitGroup
+	var reading, watching sync.WaitGroup
+	done := make(chan struct{})
+	reading.Go(func() { c.readRaw(stderr) })
 	reading.Go(func() {
-		c.readMessages(stdout)
+		in := playback.NewReader(stdout)
+		c.readClock(in)
+		if watch, err := watchClock(cmd.Process.Pid, c.clock); err == nil && c.clock != 0 {
+			watching.Go(func() { c.watch(watch, done) })
+		}
+		c.readMessages(in)
 		// Nothing is to come after a result, and its data is ours to remove.
-		_ = cmd.Process.Kill()
+		if c.stuck == "" {
+			_ = cmd.Process.Kill()
+		}
 	})
-	reading.Go(func() { c.readLogs(stderr) })
 	reading.Wait()
+	close(done)
+	watching.Wait()
 	return cmd.Wait()
 }
 
-func (c *child) readMessages(r io.Reader) {
-	in := playback.NewReader(r)
-	var began time.Time
+// readClock reads the child's first message.
+func (c *child) readClock(in *playback.Reader) {
+	at, data, err := in.Next()
+	var m message
+	if err == nil && json.Unmarshal(data, &m) == nil {
+		c.began, c.clock = at, m.Clock
+	}
+}
+
+func (c *child) readMessages(in *playback.Reader) {
 	for {
 		at, data, err := in.Next()
 		if err != nil {
 			return
 		}
-		if began.IsZero() {
-			began = at
-		}
 		var m message
 		if err := json.Unmarshal(data, &m); err != nil {
-			c.raw.Write(data)
 			continue
 		}
-		c.show.setClock(at.Sub(began))
+		c.show.setClock(at.Sub(c.began))
 		switch {
 		case m.Update != nil:
 			u := m.Update.Update
@@ -152,106 +208,26 @@ func (c *child) readMessages(r io.Reader) {
 			c.show.say(m.Say)
 		case m.Line != "":
 			c.show.line(m.Line)
+		case m.Log != "":
+			c.log.Info(m.Log, "virtual", at)
 		}
 	}
 }
 
-func (c *child) readLogs(r io.Reader) {
+// maxRaw bounds what is kept of a crash.
+const maxRaw = 64 << 20
+
+// readRaw keeps what the child writes to its standard error: the stacks of a
+// crash, in pieces with a time each.
+func (c *child) readRaw(r io.Reader) {
 	in := playback.NewReader(r)
 	for {
-		at, data, err := in.Next()
-		switch {
-		case err != nil:
-			return
-		case at.IsZero():
+		_, data, err := in.Next()
+		if c.raw.Len() < maxRaw {
 			c.raw.Write(data)
-		default:
-			c.log.Info(string(bytes.TrimSpace(data)), "virtual", at)
 		}
-	}
-}
-
-// crashed says how the child ended without a result, and keeps what it wrote.
-func (c *child) crashed(err error) error {
-	if c.raw.Len() == 0 {
-		return fmt.Errorf("the process that played %s ended without a result: %w", c.scenario.Name, err)
-	}
-	file, createErr := os.CreateTemp("", "sim-virtual-*.log")
-	if createErr != nil {
-		return fmt.Errorf("the process that played %s crashed (%w) and its output cannot be kept: %w", c.scenario.Name, err, createErr)
-	}
-	_, writeErr := file.Write(c.raw.Bytes())
-	if err := errors.Join(writeErr, file.Close()); err != nil {
-		return fmt.Errorf("keeping the output of a crash: %w", err)
-	}
-	first, _, _ := bytes.Cut(bytes.TrimSpace(c.raw.Bytes()), []byte("\n"))
-	return fmt.Errorf("the process that played %s crashed (%w): %s; all of it is in %s", c.scenario.Name, err, first, file.Name())
-}
-
-// playCommand is the child's side. It is not for people.
-func playCommand(stdout, stderr io.Writer) *cobra.Command {
-	var o playOptions
-	cmd := &cobra.Command{
-		Use:    "play FILE",
-		Hidden: true,
-		Args:   cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			w := newWire(stdout)
-			result, err := o.play(cmd.Context(), args[0], w, stderr)
-			if err != nil {
-				code := exitCluster
-				var e *exitError
-				if errors.As(err, &e) {
-					code = e.code
-				}
-				w.send(message{Failure: err.Error(), Code: code})
-				return exit(code, errTold)
-			}
-			w.send(message{Result: resultToWire(result)})
-			return nil
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&o.pick, "pick", "", "name of the scenario")
-	flags.StringVar(&o.dir, "dir", "", "data directory")
-	flags.Uint64Var(&o.seed, "seed", 0, "seed")
-	flags.StringVar(&o.apiLoad, "api-load", "", "API load")
-	flags.BoolVar(&o.verbose, "verbose", false, "log")
-	return cmd
-}
-
-// playOptions are the child's flags.
-type playOptions struct {
-	pick, dir, apiLoad string
-	seed               uint64
-	verbose            bool
-}
-
-func (o *playOptions) play(ctx context.Context, file string, w *wire, stderr io.Writer) (*scenarios.Result, error) {
-	all, err := scenarios.Load(file)
-	if err != nil {
-		return nil, exit(exitInput, err)
-	}
-	for _, s := range all {
-		if s.Name != o.pick {
-			continue
-		}
-		s.Time, s.Seed, s.APILoad = scenarios.VirtualTime, o.seed, o.apiLoad
-		start := defaultStart
-		if s.Start != "" {
-			// Load has checked it.
-			start, _ = time.Parse(time.RFC3339, s.Start)
-		}
-		if virtualBuild {
-			// The clock begins in 2009; nothing runs yet, so this is one jump.
-			time.Sleep(time.Until(start))
-		}
-		log, closeLog, err := (&logFlags{verbose: o.verbose}).open(stderr)
 		if err != nil {
-			return nil, err
+			return
 		}
-		defer closeLog()
-		return play(ctx, s, simcluster.Options{Dir: o.dir, Logger: log}, "", w)
 	}
-	return nil, exit(exitInput, fmt.Errorf("%s: has no scenario named %q", file, o.pick))
 }

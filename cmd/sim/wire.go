@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -13,8 +14,11 @@ import (
 // message is one line of what a child process in virtual time tells its parent:
 // exactly one field is set.
 type message struct {
+	// Clock is where the child's clock stands in its memory; it is sent first.
+	Clock  uint64      `json:"clock,omitempty"`
 	Say    string      `json:"say,omitempty"`
 	Line   string      `json:"line,omitempty"`
+	Log    string      `json:"log,omitempty"`
 	Update *wireUpdate `json:"update,omitempty"`
 	Result *wireResult `json:"result,omitempty"`
 	// Failure is why there is no result, and Code the exit code for it.
@@ -114,4 +118,12 @@ func (w *wire) update(u scenarios.Update) {
 	sent := &wireUpdate{Update: u, Err: toWire(u.Err)}
 	sent.Update.Err = nil
 	w.send(message{Update: sent})
+}
+
+// wireLog is where a child's log goes: each write is one line.
+type wireLog struct{ w *wire }
+
+func (l wireLog) Write(p []byte) (int, error) {
+	l.w.send(message{Log: string(bytes.TrimSpace(p))})
+	return len(p), nil
 }

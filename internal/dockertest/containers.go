@@ -38,3 +38,33 @@ func (e *Engine) Logs(ctx context.Context, id string, stdout io.Writer) error {
 	_, err = stdcopy.StdCopy(stdout, io.Discard, body)
 	return err
 }
+
+// StartPair starts, by bare calls, what makes a pod: a container that holds the
+// network, and one that joins it.
+func (e *Engine) StartPair(ctx context.Context, name, image string) error {
+	holder, err := e.Client.ContainerCreate(ctx, &container.Config{Image: image, Cmd: []string{"serve"}},
+		&container.HostConfig{IpcMode: container.IPCModeShareable}, nil, nil, name+"-holder")
+	if err != nil {
+		return err
+	}
+	if err := e.Client.ContainerStart(ctx, holder.ID, container.StartOptions{}); err != nil {
+		return err
+	}
+	join := "container:" + holder.ID
+	member, err := e.Client.ContainerCreate(ctx, &container.Config{Image: image, Cmd: []string{"stubborn"}},
+		&container.HostConfig{NetworkMode: container.NetworkMode(join), IpcMode: container.IpcMode(join)}, nil, nil, name)
+	if err != nil {
+		return err
+	}
+	return e.Client.ContainerStart(ctx, member.ID, container.StartOptions{})
+}
+
+// RemovePair removes what StartPair has started.
+func (e *Engine) RemovePair(ctx context.Context, name string) error {
+	for _, n := range []string{name, name + "-holder"} {
+		if err := e.Client.ContainerRemove(ctx, n, container.RemoveOptions{Force: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
