@@ -182,45 +182,64 @@ func TestFSGroupOfLocalVolume(t *testing.T) {
 	expect("file", 0o600, 77)
 }
 
+func zone(name string) *v1.VolumeNodeAffinity {
+	return &v1.VolumeNodeAffinity{Required: &v1.NodeSelector{NodeSelectorTerms: []v1.NodeSelectorTerm{{
+		MatchExpressions: []v1.NodeSelectorRequirement{{Key: "zone", Operator: v1.NodeSelectorOpIn, Values: []string{name}}}}}}}
+}
+
 func TestClaims(t *testing.T) {
+	const notProcessed = `Unable to attach or mount volumes: unmounted volumes=[data], unattached volumes=[], failed to process volumes=[data]: `
 	block := v1.PersistentVolumeBlock
 	for name, test := range map[string]struct {
 		change func(w *world, c *claims, p *v1.Pod)
 		err    string
 	}{
 		"fine":       {func(*world, *claims, *v1.Pod) {}, ""},
-		"not bound":  {func(_ *world, c *claims, _ *v1.Pod) { c.claim.Status.Phase = v1.ClaimPending }, `"data" : error processing PVC ns/claim: PVC is not bound`},
-		"no volume":  {func(_ *world, c *claims, _ *v1.Pod) { c.claim.Spec.VolumeName = "" }, `"data" : error processing PVC ns/claim: PVC is not bound`},
-		"missing":    {func(_ *world, c *claims, _ *v1.Pod) { c.claim.Name = "x" }, `"data" : error processing PVC ns/claim: failed to fetch PVC from API server: no such claim`},
-		"missing PV": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Name = "x" }, `"data" : error processing PVC ns/claim: failed to fetch PV pv from API server: no such volume`},
-		"other's":    {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.ClaimRef.UID = "x" }, `"data" : error processing PVC ns/claim: PV pv is not bound to the claim`},
-		"nobody's":   {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.ClaimRef = nil }, `"data" : error processing PVC ns/claim: PV pv is not bound to the claim`},
+		"not bound":  {func(_ *world, c *claims, _ *v1.Pod) { c.claim.Status.Phase = v1.ClaimPending }, notProcessed + `error processing PVC ns/claim: PVC is not bound`},
+		"no volume":  {func(_ *world, c *claims, _ *v1.Pod) { c.claim.Spec.VolumeName = "" }, notProcessed + `error processing PVC ns/claim: PVC has empty pvc.Spec.VolumeName`},
+		"missing":    {func(_ *world, c *claims, _ *v1.Pod) { c.claim.Name = "x" }, notProcessed + `error processing PVC ns/claim: failed to fetch PVC from API server: no such claim`},
+		"missing PV": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Name = "x" }, notProcessed + `error processing PVC ns/claim: failed to fetch PV pv from API server: no such volume`},
+		"other's":    {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.ClaimRef.UID = "x" }, notProcessed + `error processing PVC ns/claim: found PV object pv but its pv.Spec.ClaimRef.UID x does not point to claim.UID claim-uid`},
+		"nobody's":   {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.ClaimRef = nil }, notProcessed + `error processing PVC ns/claim: found PV object pv but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim`},
 		"deleted": {func(_ *world, c *claims, _ *v1.Pod) {
 			now := metav1.Now()
 			c.claim.DeletionTimestamp = &now
-		}, `"data" : error processing PVC ns/claim: PVC is being deleted`},
+		}, notProcessed + `error processing PVC ns/claim: PVC is being deleted`},
 		"deleted but in use": {func(_ *world, c *claims, _ *v1.Pod) {
 			now := metav1.Now()
 			c.claim.DeletionTimestamp, c.claim.Finalizers = &now, []string{claimProtection}
 		}, ""},
-		"block": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.VolumeMode = &block }, `"pv" : unsupported volume mode "Block"`},
+		"block": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.VolumeMode = &block }, notProcessed + `volume data has volumeMode Block, but is specified in volumeMounts`},
 		"other type": {func(_ *world, c *claims, _ *v1.Pod) {
 			c.pv.Spec.Local, c.pv.Spec.CSI = nil, &v1.CSIPersistentVolumeSource{}
-		}, `"pv" : unsupported volume type "csi"`},
-		"no seam":      {func(w *world, _ *claims, _ *v1.Pod) { w.Claims = nil }, `"data" : unsupported volume type "persistentVolumeClaim"`},
-		"path up":      {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.Local.Path = "/a/../b" }, `"pv" : invalid path of a local volume: "/a/../b"`},
-		"no path":      {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.Local.Path = "" }, `"pv" : invalid path of a local volume: ""`},
-		"path missing": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.Local.Path = "/nowhere" }, `"pv" : open /nowhere: no such file or directory`},
+		}, `MountVolume.SetUp failed for volume "pv" : unsupported volume type "csi"`},
+		"no seam": {func(w *world, _ *claims, _ *v1.Pod) { w.Claims = nil }, `MountVolume.SetUp failed for volume "data" : unsupported volume type "persistentVolumeClaim"`},
+		"path up": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.Local.Path = "/a/../b" }, `MountVolume.SetUp failed for volume "pv" : invalid path: /a/../b must not contain '..'`},
+		"no path": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.Local.Path = "" }, `MountVolume.SetUp failed for volume "pv" : LocalVolume volume "pv" path is empty`},
+		"path is a file": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.Local.Path = "/proc/version" },
+			`MountVolume.NewMounter initialization failed for volume "pv" : path "/proc/version": only directories are supported`},
+		"this node's": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.NodeAffinity = zone("a") }, ""},
+		"other node's": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.NodeAffinity = zone("b") },
+			`MountVolume.NodeAffinity check failed for volume "pv" : no matching NodeSelectorTerms`},
+		"block as a device": {func(_ *world, c *claims, p *v1.Pod) {
+			c.pv.Spec.VolumeMode = &block
+			p.Spec.Containers[0].VolumeMounts, p.Spec.Containers[0].VolumeDevices = nil, []v1.VolumeDevice{{Name: "data"}}
+		}, notProcessed + `volume data has volumeMode Block, which is not supported by this node`},
+		"files as a device": {func(_ *world, c *claims, p *v1.Pod) {
+			p.Spec.Containers[0].VolumeMounts, p.Spec.Containers[0].VolumeDevices = nil, []v1.VolumeDevice{{Name: "data"}}
+		}, notProcessed + `volume data has volumeMode Filesystem, but is specified in volumeDevices`},
+		"path missing": {func(_ *world, c *claims, _ *v1.Pod) { c.pv.Spec.Local.Path = "/nowhere" }, `MountVolume.NewMounter initialization failed for volume "pv" : path "/nowhere" does not exist`},
 		"ephemeral": {func(_ *world, c *claims, p *v1.Pod) {
 			yes := true
 			c.claim.Name = "p-data"
+			c.claim.Namespace = "ns"
 			c.claim.OwnerReferences = []metav1.OwnerReference{{UID: p.UID, Controller: &yes}}
 			p.Spec.Volumes[0].VolumeSource = v1.VolumeSource{Ephemeral: &v1.EphemeralVolumeSource{}}
 		}, ""},
 		"other's ephemeral": {func(_ *world, c *claims, p *v1.Pod) {
-			c.claim.Name = "p-data"
+			c.claim.Namespace, c.claim.Name = "ns", "p-data"
 			p.Spec.Volumes[0].VolumeSource = v1.VolumeSource{Ephemeral: &v1.EphemeralVolumeSource{}}
-		}, `"data" : error processing PVC ns/p-data: PVC was not created for pod ns/p (pod is not owner)`},
+		}, notProcessed + `PVC ns/p-data was not created for pod ns/p (pod is not owner)`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, c, p := withClaims(t)
@@ -231,8 +250,8 @@ func TestClaims(t *testing.T) {
 				w.expect("local-volume/pv", "file=secret")
 				return
 			}
-			if want := "MountVolume.SetUp failed for volume " + test.err; err == nil || err.Error() != want {
-				t.Errorf("error %v, want %s", err, want)
+			if err == nil || err.Error() != test.err {
+				t.Errorf("error %v, want %s", err, test.err)
 			}
 		})
 	}
@@ -320,5 +339,56 @@ volumes: [{name: h, emptyDir: {medium: `+test.medium+`}}]
 				t.Errorf("mounted are %q, %v", points, err)
 			}
 		})
+	}
+}
+
+// What no container mounts is not set up, until an ephemeral container does.
+func TestUnusedVolumes(t *testing.T) {
+	w := newWorld(t)
+	p := podOf(t, `
+containers: [{name: c, volumeMounts: [{name: e, mountPath: /e}]}]
+volumes: [{name: e, emptyDir: {}}]
+`)
+	p.Spec.Volumes = append(p.Spec.Volumes,
+		v1.Volume{Name: "cm", VolumeSource: v1.VolumeSource{ConfigMap: &v1.ConfigMapVolumeSource{LocalObjectReference: v1.LocalObjectReference{Name: "cm"}}}})
+	w.mount(p)
+	if w.reads["configmap/cm"] > 0 {
+		t.Error("read a config map that nobody wants")
+	}
+	debug := v1.Container{Name: "debug", VolumeMounts: []v1.VolumeMount{{Name: "cm", MountPath: "/cm"}}}
+	p = p.DeepCopy()
+	p.Spec.EphemeralContainers = []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon(debug)}}
+	w.Update(p)
+	if _, err := w.Mounts(p, &debug, nil); err == nil || err.Error() != `MountVolume.SetUp failed for volume "cm" : configmap "cm" not found` {
+		t.Errorf("error %v", err)
+	}
+	w.setConfigMap("cm", "k=v")
+	for range 2 {
+		mounts, err := w.Mounts(p, &debug, nil)
+		must(t, err)
+		if mounts[0].HostPath != w.vol("configmap/cm") {
+			t.Errorf("mounts %+v", mounts)
+		}
+	}
+	w.expect("configmap/cm", "k=v")
+	if w.reads["configmap/cm"] != 2 {
+		t.Errorf("read %d times", w.reads["configmap/cm"])
+	}
+}
+
+// All that failed is told: one error a volume, and one for those unknown.
+func TestSeveralFailures(t *testing.T) {
+	w, c, p := withClaims(t)
+	c.claim.Status.Phase = v1.ClaimPending
+	p.Spec.Volumes = append(p.Spec.Volumes, podOf(t, `volumes: [{name: b, configMap: {name: x}}, {name: a, secret: {secretName: x}}]`).Spec.Volumes...)
+	p.Spec.Containers[0].VolumeMounts = append(p.Spec.Containers[0].VolumeMounts, v1.VolumeMount{Name: "a"}, v1.VolumeMount{Name: "b"})
+	err := w.Mount(t.Context(), p)
+	if err == nil {
+		t.Fatal("mounted")
+	}
+	if got, want := err.Error(), `MountVolume.SetUp failed for volume "b" : configmap "x" not found
+MountVolume.SetUp failed for volume "a" : secret "x" not found
+Unable to attach or mount volumes: unmounted volumes=[a b data], unattached volumes=[], failed to process volumes=[data]: error processing PVC ns/claim: PVC is not bound`; got != want {
+		t.Errorf("error %s", got)
 	}
 }

@@ -84,9 +84,9 @@ func (d *Dirs) setUpLocal(v *Volume, dir string) error {
 	if err != nil || mounted {
 		return err
 	}
-	source, err := os.Open(v.Path)
+	source, err := openLocal(v.Path)
 	if err != nil {
-		return err
+		return &stepError{err, "NewMounter initialization"}
 	}
 	defer source.Close()
 	// Before it is mounted, so that it is done again if it did not come to that.
@@ -102,6 +102,25 @@ func (d *Dirs) setUpLocal(v *Volume, dir string) error {
 		return err
 	}
 	return bindMount(source, dir)
+}
+
+func openLocal(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("path %q does not exist", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("path %q: only directories are supported", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // setGroup gives all that is in a local volume to a group. While other pods have

@@ -23,6 +23,23 @@ func volumeOf(p *v1.Pod, name string) *v1.Volume {
 	return nil
 }
 
+// isUsed reports whether a container of the pod has a volume.
+func isUsed(p *v1.Pod, volume string) bool {
+	mounts, devices := uses(p, volume)
+	return mounts || devices
+}
+
+// uses reports whether containers of the pod mount a volume, and whether they
+// have it as a device.
+func uses(p *v1.Pod, volume string) (mounts, devices bool) {
+	eachContainer(p, func(c *v1.Container) bool {
+		mounts = mounts || slices.ContainsFunc(c.VolumeMounts, func(m v1.VolumeMount) bool { return m.Name == volume })
+		devices = devices || slices.ContainsFunc(c.VolumeDevices, func(d v1.VolumeDevice) bool { return d.Name == volume })
+		return !mounts || !devices
+	})
+	return mounts, devices
+}
+
 // volume says what a volume of a spec is, all but its files. Claims must have
 // been looked up before.
 func (m *Manager) volume(e *entry, p *v1.Pod, spec *v1.Volume) (*Volume, error) {
@@ -49,7 +66,7 @@ func (m *Manager) volume(e *entry, p *v1.Pod, spec *v1.Volume) (*Volume, error) 
 			v.PageSize, err = pageSize(p, v.Medium)
 		}
 	case e.known.claims[spec.Name] != nil:
-		err = v.setClaimed(e.known.claims[spec.Name], isReadOnlyClaim(s))
+		err = v.setClaimed(e.known.claims[spec.Name], isReadOnlyClaim(s), m.Node())
 	case *s == v1.VolumeSource{}:
 		v.Kind = EmptyDir
 	default:
@@ -123,8 +140,7 @@ func pageSize(p *v1.Pod, medium v1.StorageMedium) (int64, error) {
 // the node has for pods, what the pod may use, and the volume's own limit. 0 is
 // no limit.
 func (m *Manager) memoryLimit(p *v1.Pod, spec *v1.Volume) int64 {
-	allocatable := m.Allocatable()
-	limit := allocatable.Memory().Value()
+	limit := m.Node().Status.Allocatable.Memory().Value()
 	lower := func(n int64) {
 		if n > 0 && (limit == 0 || n < limit) {
 			limit = n

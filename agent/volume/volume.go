@@ -12,11 +12,11 @@ package volume
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,8 +61,8 @@ type Deps struct {
 	Tokens  Tokens
 	// Claims may be nil: volumes of claims are then of kind Other.
 	Claims Claims
-	// Allocatable is what of the node's resources pods can have.
-	Allocatable func() v1.ResourceList
+	// Node returns this node, as far as it is known.
+	Node func() *v1.Node
 	// Store is where volumes live; nil for directories below Config.Root.
 	Store Store
 	// Event gets what goes wrong with a mounted pod's volumes later on. It must
@@ -158,9 +158,9 @@ func (m *Manager) forget(e *entry) {
 
 // Mount makes the pod's directory and all that its volumes hold, and has them
 // kept fresh from then on. Where that has been done before, by an agent before a
-// restart as well, what is right already is not touched. The error joins one for
-// each volume that failed, in the words of the kubelet's FailedMount events; it
-// may well be gone with the next try.
+// restart as well, what is right already is not touched. Volumes that no container
+// uses are left out. The error joins those that failed, each in the words of a
+// FailedMount event of the kubelet; they may well be gone with the next try.
 func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 	e, err := m.take(ctx, pod.UID(p.UID))
 	if err != nil {
@@ -173,11 +173,17 @@ func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 	if err := m.Store.MakePod(e.uid); err != nil {
 		return fmt.Errorf("error making pod data directories: %w", err)
 	}
-	var errs []error
+	var failed failures
+	e.known.unused = nil
 	for i := range p.Spec.Volumes {
-		errs = append(errs, m.setUp(ctx, e, p, &p.Spec.Volumes[i]))
+		spec := &p.Spec.Volumes[i]
+		if !isUsed(p, spec.Name) {
+			e.known.unused = append(e.known.unused, spec.Name)
+			continue
+		}
+		failed.add(spec.Name, m.setUp(ctx, e, p, spec))
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := failed.join(); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -189,7 +195,7 @@ func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 
 func (m *Manager) setUp(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volume) error {
 	if err := m.lookUpClaim(ctx, e, p, spec); err != nil {
-		return setUpFailed(spec.Name, err)
+		return &unprocessed{err}
 	}
 	v, err := m.volume(e, p, spec)
 	if err == nil && v.Kind.hasFiles() {
@@ -200,13 +206,9 @@ func (m *Manager) setUp(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volum
 		err = m.Store.SetUp(v)
 	}
 	if err != nil {
-		return setUpFailed(v.Name, err)
+		return failedStep(v.Name, err)
 	}
 	return nil
-}
-
-func setUpFailed(volume string, err error) error {
-	return fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", volume, err)
 }
 
 // Mounts returns the binds of a container's volume mounts, in their order; env
@@ -245,6 +247,13 @@ func (m *Manager) mount(e *entry, p *v1.Pod, c *v1.Container, index int, env []p
 	source := volumeOf(p, spec.Name)
 	if source == nil {
 		return none, fmt.Errorf("cannot find volume %q to mount into container %q", spec.Name, c.Name)
+	}
+	if i := slices.Index(e.known.unused, spec.Name); i >= 0 {
+		// An ephemeral container is the first to use it.
+		if err := m.setUp(context.Background(), e, p, source); err != nil {
+			return none, err
+		}
+		e.known.unused = slices.Delete(e.known.unused, i, i+1)
 	}
 	v, err := m.volume(e, p, source)
 	if err != nil {
