@@ -224,15 +224,21 @@ func (c *cluster) namespace(t testing.TB, name string) string {
 			_ = c.kube.CoreV1().Pods(made.Name).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
 			// The namespace itself takes some seconds more, which nobody needs.
 			list, err := c.kube.CoreV1().Pods(made.Name).List(ctx, metav1.ListOptions{})
-			if err == nil && len(list.Items) == 0 && len(c.identities(t, made.Name)) == 0 {
-				return
+			if err == nil && len(list.Items) == 0 {
+				left, err := c.engine.Containers(ctx, "io.kubernetes.pod.namespace="+made.Name)
+				if err == nil && len(left) == 0 {
+					return
+				}
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
 		t.Errorf("the pods did not go")
 	})
-	c.eventually(t, "the namespace has its service account", time.Minute, func(ctx context.Context) error {
+	c.eventually(t, "the namespace has what pods' tokens need", time.Minute, func(ctx context.Context) error {
 		_, err := c.kube.CoreV1().ServiceAccounts(made.Name).Get(ctx, "default", metav1.GetOptions{})
+		if err == nil {
+			_, err = c.kube.CoreV1().ConfigMaps(made.Name).Get(ctx, "kube-root-ca.crt", metav1.GetOptions{})
+		}
 		return err
 	})
 	return made.Name

@@ -62,7 +62,7 @@ func TestReasons(t *testing.T) {
 				if !oneOf(reason, test.reason) || test.message != "" && !containsOne(message, test.message) {
 					return fmt.Errorf("%s: %s", reason, message)
 				}
-				return c.hasEvent(ctx, ns, test.name, test.event)
+				return c.hasEvent(ctx, ns, test.name, test.event, "")
 			})
 		})
 	}
@@ -110,18 +110,19 @@ func pod(name, spec, container string) string {
 		"spec":{%s"terminationGracePeriodSeconds":1,"containers":[{"name":"c",%s}]}}`, name, name, spec, image)
 }
 
-// hasEvent is an error unless a pod has an event with a reason.
-func (c *cluster) hasEvent(ctx context.Context, namespace, pod, reason string) error {
+// hasEvent is an error unless a pod has an event with a reason, of which the
+// message starts so.
+func (c *cluster) hasEvent(ctx context.Context, namespace, pod, reason, message string) error {
 	events, err := c.kube.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=" + pod})
 	if err != nil {
 		return err
 	}
 	var seen []string
 	for _, e := range events.Items {
-		if e.Reason == reason {
+		if e.Reason == reason && strings.HasPrefix(e.Message, message) {
 			return nil
 		}
 		seen = append(seen, e.Reason+": "+e.Message)
 	}
-	return fmt.Errorf("no event %s among %q", reason, seen)
+	return fmt.Errorf("no event %s: %s among %q", reason, message, seen)
 }
