@@ -158,8 +158,8 @@ func (a *Agent) wire() {
 		a.volumes.ObjectChanged(uid)
 	})
 	a.volumes = volume.New(volume.Config{Root: a.config.RootDir, SyncPeriod: a.config.SyncFrequency}, volume.Deps{
-		Objects: objects{a.objects}, Tokens: tokens{a.deps.API}, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
-		Allocatable: func() v1.ResourceList { return a.node.AnyNode().Status.Allocatable }})
+		Objects: objects{a.objects}, Tokens: tokens{a.deps.API}, Claims: a.deps.API, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
+		Node: func() *v1.Node { return a.node.AnyNode() }})
 
 	a.observer = observe.New(observe.Config{
 		RelistPeriod: a.config.RelistPeriod,
