@@ -38,7 +38,8 @@ type Deps struct {
 	Prober probe.Target
 	// Machine tells the machine's facts.
 	Machine node.Machine
-	// API is the connection to the API server, as this node.
+	// API is the connection to the API server, as this node; nil for an agent
+	// without one, which runs static pods alone.
 	API *kubeapi.Client
 	// Watches follows the API server's objects; nil for API's own watches.
 	Watches kubeapi.Watches
@@ -82,7 +83,10 @@ func New(config Config, deps Deps) (*Agent, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	if deps.Watches == nil {
+	switch {
+	case deps.standalone():
+		deps.Watches = noWatches{}
+	case deps.Watches == nil:
 		deps.Watches = deps.API
 	}
 	deps.Logger = deps.Logger.With("node", config.NodeName)
@@ -103,7 +107,6 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	parts.Go(func() { a.observer.Run(ctx) })
 	parts.Go(func() { a.node.Run(ctx) })
-	parts.Go(func() { a.publisher.Run(ctx) })
 	parts.Go(func() { a.prober.Run(ctx) })
 	parts.Go(func() { a.volumes.Run(ctx) })
 	// What runs must be known before anything is planned.
@@ -123,6 +126,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, run := range a.static {
 		parts.Go(func() { run(ctx) })
 	}
+	if a.deps.standalone() {
+		<-ctx.Done()
+		return nil
+	}
+	parts.Go(func() { a.publisher.Run(ctx) })
 	// The others were bound to the node as the API server has it: only that one
 	// has all labels.
 	select {
@@ -194,7 +202,10 @@ func (a *Agent) wire() {
 
 // sources are where the configuration has pods come from.
 func (a *Agent) sources() []pod.Source {
-	sources := []pod.Source{pod.SourceAPI}
+	var sources []pod.Source
+	if !a.deps.standalone() {
+		sources = append(sources, pod.SourceAPI)
+	}
 	if a.config.StaticPodPath != "" {
 		sources = append(sources, pod.SourceFile)
 	}
@@ -219,13 +230,17 @@ func (a *Agent) wireStatic() {
 
 func (a *Agent) newNode() *node.Manager {
 	c := &a.config
+	var api node.API
+	if !a.deps.standalone() {
+		api = a.deps.API
+	}
 	return node.New(node.Config{
 		Name: c.NodeName, Labels: c.Labels, Taints: c.RegisterWithTaints, ProviderID: c.ProviderID,
 		RegisterNode: c.RegisterNode, Version: c.Version, MaxPods: c.MaxPods,
 		ExternalCloudProvider: c.CloudProvider == CloudProviderExternal, NodeIPs: c.NodeIPs,
 		StatusUpdateFrequency: c.NodeStatusUpdateFrequency, StatusReportFrequency: c.NodeStatusReportFrequency,
 		LeaseDuration: c.NodeLeaseDuration, RuntimeTimeout: c.RuntimeRequestTimeout,
-	}, node.Deps{API: a.deps.API, Machine: a.deps.Machine, Runtime: a.deps.Runtime,
+	}, node.Deps{API: api, Machine: a.deps.Machine, Runtime: a.deps.Runtime,
 		Event: a.recorder.NodeEvent, Rand: a.rand(), Log: a.deps.Logger})
 }
 

@@ -164,13 +164,7 @@ func (c *cluster) startAgent(t testing.TB, args ...string) {
 	if !c.agent.ended() {
 		return
 	}
-	args = append([]string{"--kubeconfig", c.path("node.kubeconfig"), "--hostname-override", nodeName,
-		"--docker-endpoint", c.engine.Endpoint, "--root-dir", c.path("kubelet"), "--healthz-port", "0",
-		"--cluster-dns", "10.96.0.10", "--cluster-domain", "cluster.local", "--eviction-hard", "",
-		"--cgroup-root", "/nodelet-e2e", "--pod-manifest-path", c.path("manifests"), "--file-check-frequency", "1s"}, args...)
-	if err := c.agent.start(c.path("agent.log"), c.path("agent"), args...); err != nil {
-		t.Fatal(err)
-	}
+	c.startProcess(t, append([]string{"--kubeconfig", c.path("node.kubeconfig")}, args...)...)
 	c.eventually(t, "the node is Ready", time.Minute, func(ctx context.Context) error {
 		n, err := c.kube.CoreV1().Nodes().Get(ctx, nodeName, metav1.GetOptions{})
 		if err != nil {
@@ -183,6 +177,18 @@ func (c *cluster) startAgent(t testing.TB, args ...string) {
 		}
 		return fmt.Errorf("conditions %+v", n.Status.Conditions)
 	})
+}
+
+// startProcess starts the agent's process with what all of them are given.
+func (c *cluster) startProcess(t testing.TB, args ...string) {
+	t.Helper()
+	args = append([]string{"--hostname-override", nodeName,
+		"--docker-endpoint", c.engine.Endpoint, "--root-dir", c.path("kubelet"), "--healthz-port", "0",
+		"--cluster-dns", "10.96.0.10", "--cluster-domain", "cluster.local", "--eviction-hard", "",
+		"--cgroup-root", "/nodelet-e2e", "--pod-manifest-path", c.path("manifests"), "--file-check-frequency", "1s"}, args...)
+	if err := c.agent.start(c.path("agent.log"), c.path("agent"), args...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // eventually waits until f returns nil.
