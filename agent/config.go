@@ -162,6 +162,9 @@ func (c *Config) Validate() error {
 	if !filepath.IsAbs(c.RootDir) {
 		fault("RootDir", fmt.Sprintf("%q", c.RootDir), "an absolute path")
 	}
+	if c.PodLogsDir != "" && !filepath.IsAbs(c.PodLogsDir) {
+		fault("PodLogsDir", fmt.Sprintf("%q", c.PodLogsDir), "an absolute path, or empty")
+	}
 	if c.CgroupRoot != "" && !filepath.IsAbs(c.CgroupRoot) {
 		fault("CgroupRoot", fmt.Sprintf("%q", c.CgroupRoot), "an absolute path such as /pods, or empty")
 	}

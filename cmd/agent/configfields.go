@@ -25,7 +25,7 @@ var heeded = sets.New(
 	"systemReserved", "kubeReserved", "evictionHard", "mergeDefaultEvictionSettings",
 	"kubeAPIQPS", "kubeAPIBurst", "eventRecordQPS", "eventBurst",
 	"cgroupRoot", "cgroupsPerQOS", "cgroupDriver", "runtimeRequestTimeout",
-	"serializeImagePulls", "maxParallelImagePulls", "containerLogMaxSize", "containerLogMaxFiles",
+	"serializeImagePulls", "maxParallelImagePulls", "containerLogMaxSize", "containerLogMaxFiles", "podLogsDir",
 	"crashLoopBackOff.maxContainerRestartPeriod", "logging.format", "logging.verbosity",
 )
 
@@ -127,6 +127,7 @@ func applyRuntime(o *options, c *kubeletconfig.KubeletConfiguration) {
 	setTo(&o.agent.RuntimeRequestTimeout, c.RuntimeRequestTimeout.Duration)
 	setToValue(&o.serializeImagePulls, c.SerializeImagePulls)
 	setTo(&o.containerLogMaxSize, c.ContainerLogMaxSize)
+	setTo(&o.agent.PodLogsDir, c.PodLogsDir)
 	if c.MaxParallelImagePulls != nil {
 		o.agent.MaxParallelImagePulls = int(*c.MaxParallelImagePulls)
 	}

@@ -55,6 +55,7 @@ func TestConfigFile(t *testing.T) {
 	want.api.QPS, want.api.Burst, want.api.EventQPS, want.api.EventBurst = 51, 101, 0, 103
 	a.CgroupRoot, a.CgroupsPerQOS, a.CgroupDriver = "/pods", false, "systemd"
 	want.containerLogMaxSize, want.runtime.LogMaxFiles = "20Mi", 4
+	a.PodLogsDir = "/var/pod-logs"
 	want.log = logOptions{verbosity: 2, format: logJSON}
 	if !reflect.DeepEqual(o, want) {
 		t.Errorf("options\n%+v, want\n%+v", o, want)
