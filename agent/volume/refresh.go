@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -81,10 +82,14 @@ func (m *Manager) refresh(ctx context.Context, e *entry) {
 	}
 	for i := range p.Spec.Volumes {
 		spec := &p.Spec.Volumes[i]
-		if !hasFiles(&spec.VolumeSource) || !isUsed(p, spec.Name) {
-			continue
+		var err error
+		switch {
+		case !isUsed(p, spec.Name):
+		case hasFiles(&spec.VolumeSource):
+			err = m.setUp(ctx, e, p, spec)
+		case m.isPublished(e, spec):
+			err = m.republish(ctx, e, p, spec)
 		}
-		err := m.setUp(ctx, e, p, spec)
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
@@ -135,7 +140,7 @@ func (m *Manager) reschedule(e *entry, madeFrom *v1.Pod) {
 	switch {
 	case e.pod != madeFrom && usesDownwardAPI(e.pod) && shown(madeFrom, e.pod):
 		m.schedule(e, time.Now())
-	case keepsChanging(e.pod):
+	case keepsChanging(e.pod) || m.hasPublished(e):
 		period := m.config.SyncPeriod
 		m.schedule(e, time.Now().Add(period+time.Duration(m.Rand.Int64N(int64(period/2)+1))))
 	}
@@ -174,6 +179,11 @@ func keepsChanging(p *v1.Pod) bool {
 		}
 	}
 	return false
+}
+
+// hasPublished reports whether a mounted pod has a volume of a CSI driver.
+func (m *Manager) hasPublished(e *entry) bool {
+	return slices.ContainsFunc(e.pod.Spec.Volumes, func(v v1.Volume) bool { return m.isPublished(e, &v) })
 }
 
 func hasFiles(s *v1.VolumeSource) bool {
