@@ -6,9 +6,11 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"time"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -22,12 +24,21 @@ type driver struct {
 	version        *version.Version
 }
 
+// redial is the pause between two tries to connect to a socket that nobody listens
+// on yet.
+const redial = 50 * time.Millisecond
+
+// connectTimeout is how long a driver may take to answer to a connection.
+const connectTimeout = 20 * time.Second
+
 // dial connects to a unix socket with the first call. Each operation has a
 // connection of its own: a driver that has just been restarted is then reached at
 // once.
 func dial(socket string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///csi", grpc.WithAuthority("localhost"),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: redial, MaxDelay: redial},
+			MinConnectTimeout: connectTimeout}),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}))

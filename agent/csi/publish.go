@@ -184,7 +184,7 @@ func (p *publication) call(ctx context.Context, c *connection, staged string) er
 // Unpublish has the drivers unmount all their volumes of a pod of which no
 // container is left. It may be repeated. What nobody has noted it leaves alone.
 func (m *Manager) Unpublish(ctx context.Context, uid pod.UID) error {
-	if uid == "" || !filepath.IsLocal(string(uid)) || filepath.Base(string(uid)) != string(uid) {
+	if name := string(uid); !filepath.IsLocal(name) || name == "." || filepath.Base(name) != name {
 		return fmt.Errorf("pod UID %q cannot be the name of a directory", uid)
 	}
 	entries, err := os.ReadDir(m.volumesDir(uid))

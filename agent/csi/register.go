@@ -30,26 +30,30 @@ func (m *Manager) serve(agent, ctx context.Context, socket string) {
 	var d *driver
 	_ = retry(ctx, firstRetry, lastRegisterRetry, func() error {
 		var err error
-		d, err = m.register(ctx, socket)
+		d, err = m.register(agent, ctx, socket)
 		if err != nil && ctx.Err() == nil {
 			m.Log.Warn("Could not register a plugin", "socket", socket, "err", err)
 		}
 		return err
 	})
 	<-ctx.Done()
-	if d == nil || agent.Err() != nil || !m.dropDriver(d) {
-		// The agent's end is not the driver's.
-		return
+	// The agent's end is not the driver's.
+	if d != nil && agent.Err() == nil && m.dropDriver(d) {
+		m.Log.Info("A CSI driver is gone", "driver", d.name, "socket", socket)
+		m.tellGone(agent, d.name)
 	}
-	m.Log.Info("A CSI driver is gone", "driver", d.name, "socket", socket)
+}
+
+// tellGone tells the API server that a driver is gone, as long as it is.
+func (m *Manager) tellGone(ctx context.Context, name string) {
 	delay := firstRetry
 	for try := range forgetTries {
-		err := m.uninstall(agent, d.name)
+		err := m.uninstall(ctx, name)
 		if err == nil {
 			return
 		}
-		m.Log.Warn("Could not tell that a CSI driver is gone", "driver", d.name, "try", try+1, "err", err)
-		if !pause(agent, delay) {
+		m.Log.Warn("Could not tell that a CSI driver is gone", "driver", name, "try", try+1, "err", err)
+		if !pause(ctx, delay) {
 			return
 		}
 		delay *= 2
@@ -58,7 +62,7 @@ func (m *Manager) serve(agent, ctx context.Context, socket string) {
 
 // register asks who is behind a registration socket, makes the driver known, and
 // tells it what came of it.
-func (m *Manager) register(ctx context.Context, socket string) (*driver, error) {
+func (m *Manager) register(agent, ctx context.Context, socket string) (*driver, error) {
 	conn, err := dial(socket)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to plugin socket %s: %w", socket, err)
@@ -75,21 +79,29 @@ func (m *Manager) register(ctx context.Context, socket string) (*driver, error) 
 	notice := &registration.RegistrationStatus{PluginRegistered: err == nil}
 	if err != nil {
 		notice.Error = "RegisterPlugin error -- " + err.Error()
+		m.retract(agent, d)
 	}
 	telling, cancel := context.WithTimeout(ctx, noticeTimeout)
 	defer cancel()
 	if _, told := client.NotifyRegistrationStatus(telling, notice); told != nil {
+		if err == nil {
+			m.retract(agent, d)
+		}
 		err = errors.Join(err, fmt.Errorf("telling plugin socket %s: %w", socket, told))
 	}
 	if err != nil {
-		if d != nil {
-			m.dropDriver(d)
-		}
 		return nil, err
 	}
 	m.Log.Info("A CSI driver has registered", "driver", d.name, "endpoint", d.endpoint)
 	m.poke()
 	return d, nil
+}
+
+// retract takes back that a driver is known, if it is.
+func (m *Manager) retract(agent context.Context, d *driver) {
+	if d != nil && m.dropDriver(d) && agent.Err() == nil {
+		m.tellGone(agent, d.name)
+	}
 }
 
 // admit checks what a plugin says of itself, and makes its driver known. A driver
@@ -112,20 +124,17 @@ func (m *Manager) admit(ctx context.Context, socket string, who *registration.Pl
 	}
 	// Its volumes can be seen to from now on, whatever the API server is at.
 	m.setDriver(d)
-	var bad *invalid
-	failed := retry(ctx, firstRetry, longestRetry, func() error {
-		err := m.install(ctx, about)
-		if errors.As(err, &bad) {
+	var failed error
+	_ = retry(ctx, firstRetry, longestRetry, func() error {
+		failed = m.install(ctx, about)
+		if bad := (*invalid)(nil); failed == nil || errors.As(failed, &bad) {
 			return nil
 		}
-		if err != nil && ctx.Err() == nil {
-			m.Log.Warn("Could not tell of a CSI driver", "driver", d.name, "err", err)
+		if ctx.Err() == nil {
+			m.Log.Warn("Could not tell of a CSI driver", "driver", d.name, "err", failed)
 		}
-		return err
+		return failed
 	})
-	if bad != nil {
-		failed = bad
-	}
 	if failed != nil {
 		return d, fmt.Errorf("plugin registration failed with err: %w", failed)
 	}
