@@ -58,7 +58,8 @@ func (f *failures) join() error {
 	if len(f.unknown) > 0 {
 		slices.Sort(f.volumes)
 		slices.Sort(f.unknown)
-		f.errs = append(f.errs, fmt.Errorf("Unable to attach or mount volumes: unmounted volumes=%v, unattached volumes=[], failed to process volumes=%v: %s", //nolint:staticcheck // the kubelet's words
+		//lint:ignore ST1005 the kubelet's words
+		f.errs = append(f.errs, fmt.Errorf("Unable to attach or mount volumes: unmounted volumes=%v, unattached volumes=[], failed to process volumes=%v: %s",
 			f.volumes, f.unknown, strings.Join(f.causes, "; ")))
 	}
 	return errors.Join(f.errs...)
