@@ -121,7 +121,7 @@ func (m *model) checkRestart(t *task, id string) {
 		return
 	}
 	c, init := pod.ContainerSpec(m.desired.Pod, t.Container)
-	if c == nil || last.ID == m.agent.history.Containers[t.Container].Replace || last.Hash != t.hash || pod.ShouldRestart(m.desired.Pod, c, last.ExitCode) {
+	if c == nil || last.ID == t.replaces || last.Hash != t.hash || pod.ShouldRestart(m.desired.Pod, c, last.ExitCode) {
 		return
 	}
 	if init && last.SandboxID != t.ID {

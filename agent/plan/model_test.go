@@ -48,6 +48,8 @@ type agentModel struct {
 type task struct {
 	plan.Action
 	hash string
+	// replaces is the incarnation that a start is to replace whatever the policy.
+	replaces string
 	// created is the container, once it is made.
 	created   string
 	cancelled bool
@@ -201,7 +203,8 @@ func (m *model) enter(next plan.Result) {
 
 func (m *model) begin(action plan.Action) {
 	a := m.agent
-	t := &task{Action: action, hash: m.hash(action.Container)}
+	t := &task{Action: action, hash: m.hash(action.Container),
+		replaces: a.history.Containers[action.Container].Replace}
 	a.tasks[action.Key()] = t
 	a.history.InFlight[action.Key()] = action
 	c := a.history.Containers[action.Container]
