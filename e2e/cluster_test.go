@@ -234,8 +234,11 @@ func (c *cluster) namespace(t testing.TB, name string) string {
 		}
 		t.Errorf("the pods did not go")
 	})
-	c.eventually(t, "the namespace has its service account", time.Minute, func(ctx context.Context) error {
+	c.eventually(t, "the namespace has what pods' tokens need", time.Minute, func(ctx context.Context) error {
 		_, err := c.kube.CoreV1().ServiceAccounts(made.Name).Get(ctx, "default", metav1.GetOptions{})
+		if err == nil {
+			_, err = c.kube.CoreV1().ConfigMaps(made.Name).Get(ctx, "kube-root-ca.crt", metav1.GetOptions{})
+		}
 		return err
 	})
 	return made.Name

@@ -54,14 +54,14 @@ func TestPrivateRegistry(t *testing.T) {
 		}
 		return c.hasEvent(ctx, ns, "without", "Failed", `Failed to pull image "`+tagged+`"`)
 	})
-	if s := container(&with, "c"); s.Image != tagged || !strings.HasSuffix(s.ImageID, digested) {
-		t.Errorf("image %q, imageID %q, want %q and %q", s.Image, s.ImageID, tagged, digested)
+	if s := container(&with, "c"); s.Image != tagged || s.ImageID != "docker-pullable://"+digested {
+		t.Errorf("image %q, imageID %q, want %q and the digest %q", s.Image, s.ImageID, tagged, digested)
 	}
 
 	_, other := r.Push(t, "team/other", "1")
 	c.kubectl(t, "", "patch", "serviceaccount", "-n", ns, "default", "-p", `{"imagePullSecrets":[{"name":"right"}]}`)
 	pulls("by-account", other, "")
-	if s := container(&c.ready(t, ns, "app=by-account", 1)[0], "c"); !strings.HasSuffix(s.ImageID, other) {
+	if s := container(&c.ready(t, ns, "app=by-account", 1)[0], "c"); s.ImageID != "docker-pullable://"+other {
 		t.Errorf("imageID %q, want %q", s.ImageID, other)
 	}
 	c.kubectl(t, "", "patch", "serviceaccount", "-n", ns, "default", "-p", `{"imagePullSecrets":null}`)

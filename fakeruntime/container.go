@@ -121,6 +121,7 @@ func (r *Runtime) makeContainer(sandboxID string, config podruntime.ContainerCon
 		CreatedAt:        r.now,
 		Image:            config.Container.Image,
 		ImageID:          config.ImageID,
+		ImageRef:         config.ImageRef,
 		TerminationGrace: time.Duration(pod.TerminationGrace(config.Pod)) * time.Second,
 	}
 	s.owner.containers = slices.Insert(s.owner.containers, 0, c)

@@ -157,7 +157,7 @@ func (i image) describe(id string) podruntime.Image {
 		// The tag begins after the last colon: the name has a tag for certain.
 		names = append(names, repository[:strings.LastIndexByte(repository, ':')]+"@"+id)
 	}
-	return podruntime.Image{ID: id, Names: names, Size: i.size}
+	return podruntime.Image{ID: id, Ref: names[len(names)-1], Names: names, Size: i.size}
 }
 
 // ListImages implements podruntime.Images.

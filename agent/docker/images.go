@@ -129,11 +129,28 @@ func (r *Runtime) Image(ctx context.Context, ref string) (podruntime.Image, erro
 	if err != nil {
 		return podruntime.Image{}, notFound(err, "image", ref, "inspecting")
 	}
-	found := podruntime.Image{ID: i.ID, Names: append(slices.Clone(i.RepoTags), i.RepoDigests...), Size: i.Size}
+	found := podruntime.Image{ID: i.ID, Ref: imageRef(ref, i.ID, i.RepoDigests), Names: append(slices.Clone(i.RepoTags), i.RepoDigests...), Size: i.Size}
 	if i.Config != nil {
 		found.User = i.Config.User
 	}
 	return found, nil
+}
+
+// imageRef is how statuses name an image: as it can be pulled, by the digest
+// that the repository of name has for it, or else by its ID.
+func imageRef(name, id string, digests []string) string {
+	if len(digests) == 0 {
+		return "docker://" + id
+	}
+	best := digests[0]
+	if asked, err := reference.ParseNormalizedNamed(name); err == nil {
+		for _, d := range digests {
+			if has, err := reference.ParseNormalizedNamed(d); err == nil && has.Name() == asked.Name() {
+				best = d
+			}
+		}
+	}
+	return "docker-pullable://" + best
 }
 
 // ListImages lists the images that have a name, or had one.

@@ -26,7 +26,8 @@ const (
 	labelPolicy      = "annotation.io.kubernetes.container.terminationMessagePolicy"
 	labelGrace       = "annotation.io.kubernetes.pod.terminationGracePeriod"
 	// labelImage is the reference in the container's spec; Docker is given the ID.
-	labelImage = "io.nodelet.container.image"
+	labelImage    = "io.nodelet.container.image"
+	labelImageRef = "io.nodelet.container.image-ref"
 	// labelLogDirectory is a sandbox's directory for links to logs.
 	labelLogDirectory = "io.nodelet.sandbox.logdirectory"
 
@@ -63,6 +64,7 @@ func containerLabels(sandboxID string, c *podruntime.ContainerConfig) map[string
 	labels[labelRestarts] = strconv.FormatUint(uint64(c.Attempt), 10)
 	labels[labelHash] = c.Hash
 	labels[labelImage] = c.Container.Image
+	labels[labelImageRef] = c.ImageRef
 	labels[labelLogPath] = c.LogPath
 	labels[labelMessagePath] = c.Container.TerminationMessagePath
 	labels[labelPolicy] = string(c.Container.TerminationMessagePolicy)

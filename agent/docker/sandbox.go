@@ -36,7 +36,7 @@ func (r *Runtime) RunSandbox(ctx context.Context, config podruntime.SandboxConfi
 		return "", fmt.Errorf("creating %s: %w", what, err)
 	}
 	err = r.startSandbox(ctx, id)
-	if err != nil && host.OomScoreAdj < 0 && ctx.Err() == nil && r.oomRefused(ctx, id) {
+	if err != nil && ctx.Err() == nil && r.oomRefused(ctx, id) {
 		return r.RunSandbox(ctx, config)
 	}
 	if err != nil {

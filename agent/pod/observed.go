@@ -125,9 +125,10 @@ type Container struct {
 	Message string
 
 	// Image is the reference that the container was created from; ImageID is
-	// what it resolved to.
-	Image   string
-	ImageID string
+	// what it resolved to, and ImageRef how a status names that.
+	Image    string
+	ImageID  string
+	ImageRef string
 
 	// TerminationGrace is the pod's grace period as it was when the container
 	// was created. It serves to stop a container whose pod is no longer known.

@@ -35,6 +35,8 @@ type ContainerConfig struct {
 	Attempt uint32
 	// ImageID is the ID of the image to run, as PullImage or Image returned it.
 	ImageID string
+	// ImageRef is kept with the container and comes back in pod.Container.ImageRef.
+	ImageRef string
 	// Hash is kept with the container and comes back in pod.Container.Hash.
 	Hash string
 	// Command and Args have their $(VAR) references expanded. Both empty means
@@ -86,6 +88,9 @@ type PullProgress struct {
 type Image struct {
 	// ID is the image's content digest.
 	ID string
+	// Ref is how a container's status names the image: by a digest of the
+	// repository that was asked for where there is one.
+	Ref string
 	// Names are the tags and digests that lead to the image.
 	Names []string
 	// Size is in bytes on disk.

@@ -1,6 +1,7 @@
 package podstatus
 
 import (
+	"cmp"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -59,7 +60,7 @@ func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.Co
 	status := v1.ContainerStatus{
 		Name:         c.Name,
 		Image:        cur.Image,
-		ImageID:      cur.ImageID,
+		ImageID:      cmp.Or(cur.ImageRef, cur.ImageID),
 		ContainerID:  in.containerID(cur),
 		RestartCount: int32(cur.Attempt),
 		VolumeMounts: volumeMounts(c),

@@ -68,7 +68,7 @@ func (w *Worker) dns(p *v1.Pod) (*v1.PodDNSConfig, error) {
 func (w *Worker) containerConfig(ctx context.Context, t task, c *v1.Container, image podruntime.Image) (podruntime.ContainerConfig, error) {
 	p := t.desired.Pod
 	config := podruntime.ContainerConfig{Pod: p, Container: c, Attempt: t.action.Attempt,
-		ImageID: image.ID, Hash: pod.ContainerHash(c), LogPath: path.Join(c.Name, strconv.Itoa(int(t.action.Attempt))+".log")}
+		ImageID: image.ID, ImageRef: image.Ref, Hash: pod.ContainerHash(c), LogPath: path.Join(c.Name, strconv.Itoa(int(t.action.Attempt))+".log")}
 	if err := verifyNonRoot(p, c, image.User); err != nil {
 		return config, err
 	}

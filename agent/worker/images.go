@@ -55,7 +55,11 @@ func (w *Worker) pullImage(ctx context.Context, p *v1.Pod, c *v1.Container) (pod
 		return podruntime.Image{}, &plan.Failure{Reason: reason, Message: err.Error(), Pull: true,
 			BackoffMessage: fmt.Sprintf("%s: %s: %v", backoffMessage(c.Image), reason, err)}
 	}
-	image, err := w.Images.Image(ctx, id)
+	image, err := w.Images.Image(ctx, c.Image)
+	if err != nil || image.ID != id {
+		// The name leads elsewhere by now.
+		image, err = w.Images.Image(ctx, id)
+	}
 	if err != nil {
 		image = podruntime.Image{ID: id}
 	}

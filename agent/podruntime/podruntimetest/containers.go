@@ -46,6 +46,9 @@ func createShows(w *world) {
 	if c.State != pod.ContainerCreated || c.CreatedAt.IsZero() || !c.StartedAt.IsZero() || !c.FinishedAt.IsZero() {
 		w.Errorf("a created container: %+v", c)
 	}
+	if c.ImageRef != config.ImageRef {
+		w.Errorf("image reference %q, want %q", c.ImageRef, config.ImageRef)
+	}
 	if c.Image != config.Container.Image || c.ImageID != config.ImageID {
 		w.Errorf("made from image %q (%s), not %q (%s)", c.Image, c.ImageID, config.Container.Image, config.ImageID)
 	}

@@ -238,7 +238,7 @@ func (w *world) image() (id string) {
 func (w *world) config(spec v1.Container, attempt uint32) podruntime.ContainerConfig {
 	w.Helper()
 	c := w.container(spec, "server")
-	return podruntime.ContainerConfig{Pod: w.pod, Container: &c, Attempt: attempt, ImageID: w.image(),
+	return podruntime.ContainerConfig{Pod: w.pod, Container: &c, Attempt: attempt, ImageID: w.image(), ImageRef: "example.org/app@sha256:12",
 		Hash: pod.ContainerHash(&c), Command: c.Command, Args: c.Args}
 }
 
