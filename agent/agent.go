@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -24,6 +25,7 @@ import (
 	"nodelet/agent/podruntime"
 	"nodelet/agent/probe"
 	"nodelet/agent/publish"
+	"nodelet/agent/pulled"
 	"nodelet/agent/source"
 	"nodelet/agent/volume"
 	"nodelet/agent/worker"
@@ -38,14 +40,15 @@ type Deps struct {
 	Prober probe.Target
 	// Machine tells the machine's facts.
 	Machine node.Machine
-	// API is the connection to the API server, as this node.
+	// API is the connection to the API server, as this node; nil for an agent
+	// without one, which runs static pods alone.
 	API *kubeapi.Client
 	// Watches follows the API server's objects; nil for API's own watches.
 	Watches kubeapi.Watches
 	// HostFiles are the machine's; nil where pods are told of none.
 	HostFiles HostFiles
 	// VolumeStore is where the pods' volumes live; nil for directories and mounts
-	// below the configuration's RootDir.
+	// below the configuration's RootDir, where what is to be remembered is then too.
 	VolumeStore volume.Store
 	// Rand is the source of all of the agent's randomness. New draws from it
 	// and keeps no reference.
@@ -69,6 +72,7 @@ type Agent struct {
 	recorder  *kubeapi.Recorder
 	objects   *kubeapi.Objects
 	volumes   *volume.Manager
+	pulled    *pulled.Records
 	// static are the sources of static pods.
 	static []func(context.Context)
 }
@@ -82,11 +86,18 @@ func New(config Config, deps Deps) (*Agent, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	if deps.Watches == nil {
+	switch {
+	case deps.standalone():
+		deps.Watches = noWatches{}
+	case deps.Watches == nil:
 		deps.Watches = deps.API
 	}
 	deps.Logger = deps.Logger.With("node", config.NodeName)
 	a := &Agent{config: config, deps: deps}
+	var err error
+	if a.pulled, err = pulled.New(a.pulledDir(), config.ImagePulls, deps.Logger); err != nil {
+		return nil, err
+	}
 	a.wire()
 	return a, nil
 }
@@ -103,7 +114,6 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	parts.Go(func() { a.observer.Run(ctx) })
 	parts.Go(func() { a.node.Run(ctx) })
-	parts.Go(func() { a.publisher.Run(ctx) })
 	parts.Go(func() { a.prober.Run(ctx) })
 	parts.Go(func() { a.volumes.Run(ctx) })
 	// What runs must be known before anything is planned.
@@ -123,6 +133,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, run := range a.static {
 		parts.Go(func() { run(ctx) })
 	}
+	if a.deps.standalone() {
+		<-ctx.Done()
+		return nil
+	}
+	parts.Go(func() { a.publisher.Run(ctx) })
 	// The others were bound to the node as the API server has it: only that one
 	// has all labels.
 	select {
@@ -158,8 +173,8 @@ func (a *Agent) wire() {
 		a.volumes.ObjectChanged(uid)
 	})
 	a.volumes = volume.New(volume.Config{Root: a.config.RootDir, SyncPeriod: a.config.SyncFrequency}, volume.Deps{
-		Objects: objects{a.objects}, Tokens: tokens{a.deps.API}, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
-		Allocatable: func() v1.ResourceList { return a.node.AnyNode().Status.Allocatable }})
+		Objects: objects{a.objects}, Tokens: tokens{a.deps.API}, Claims: a.deps.API, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
+		Node: func() *v1.Node { return a.node.AnyNode() }})
 
 	a.observer = observe.New(observe.Config{
 		RelistPeriod: a.config.RelistPeriod,
@@ -192,9 +207,20 @@ func (a *Agent) wire() {
 	a.worker = a.newWorker()
 }
 
+// pulledDir is where the records of pulled images are; "" where all is in memory.
+func (a *Agent) pulledDir() string {
+	if a.deps.VolumeStore != nil {
+		return ""
+	}
+	return filepath.Join(a.config.RootDir, "image_manager")
+}
+
 // sources are where the configuration has pods come from.
 func (a *Agent) sources() []pod.Source {
-	sources := []pod.Source{pod.SourceAPI}
+	var sources []pod.Source
+	if !a.deps.standalone() {
+		sources = append(sources, pod.SourceAPI)
+	}
 	if a.config.StaticPodPath != "" {
 		sources = append(sources, pod.SourceFile)
 	}
@@ -219,13 +245,17 @@ func (a *Agent) wireStatic() {
 
 func (a *Agent) newNode() *node.Manager {
 	c := &a.config
+	var api node.API
+	if !a.deps.standalone() {
+		api = a.deps.API
+	}
 	return node.New(node.Config{
 		Name: c.NodeName, Labels: c.Labels, Taints: c.RegisterWithTaints, ProviderID: c.ProviderID,
 		RegisterNode: c.RegisterNode, Version: c.Version, MaxPods: c.MaxPods,
 		ExternalCloudProvider: c.CloudProvider == CloudProviderExternal, NodeIPs: c.NodeIPs,
 		StatusUpdateFrequency: c.NodeStatusUpdateFrequency, StatusReportFrequency: c.NodeStatusReportFrequency,
 		LeaseDuration: c.NodeLeaseDuration, RuntimeTimeout: c.RuntimeRequestTimeout,
-	}, node.Deps{API: a.deps.API, Machine: a.deps.Machine, Runtime: a.deps.Runtime,
+	}, node.Deps{API: api, Machine: a.deps.Machine, Runtime: a.deps.Runtime,
 		Event: a.recorder.NodeEvent, Rand: a.rand(), Log: a.deps.Logger})
 }
 
@@ -246,7 +276,7 @@ func (a *Agent) newWorker() *worker.Worker {
 	return worker.New(config, worker.Deps{
 		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
 		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
-		Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
+		Pulled: a.pulled, Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
 		Event: a.event, Rand: a.rand(), Log: a.deps.Logger,
 	})
 }

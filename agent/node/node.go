@@ -79,8 +79,10 @@ type Config struct {
 	RuntimeTimeout time.Duration
 }
 
-// Deps is what the manager works with. All are needed.
+// Deps is what the manager works with.
 type Deps struct {
+	// API is nil for a node that has no API server: Run then only keeps AnyNode
+	// and HostIPs.
 	API     API
 	Machine Machine
 	Runtime Runtime
@@ -128,7 +130,7 @@ func New(config Config, deps Deps) *Manager {
 func (m *Manager) Registered() <-chan struct{} { return m.registered }
 
 // Described is closed once AnyNode returns a Node: when it is known from the API
-// server, or the API server could not be asked for the first time.
+// server, or the API server could not be asked for the first time, or there is none.
 func (m *Manager) Described() <-chan struct{} { return m.described }
 
 // AnyNode returns the newest known Node object, or as long as there is none the
@@ -188,6 +190,9 @@ func (m *Manager) NodeSet(n *v1.Node) {
 // makes it again only when it is started anew.
 func (m *Manager) NodeDeleted() { m.Log.Warn("The Node object was deleted") }
 
+// describeRetry is between two tries to find out what the machine is.
+const describeRetry = time.Second
+
 // hung is for how long nothing may come of Run's loop: every call in it is
 // bounded, and a few in a row may take their whole time.
 const hung = 3 * time.Minute
@@ -208,6 +213,10 @@ func (m *Manager) Healthy() error {
 // Run registers the node, writes its status at once and then as due, and keeps
 // its lease, until ctx ends.
 func (m *Manager) Run(ctx context.Context) {
+	if m.API == nil {
+		m.runAlone(ctx)
+		return
+	}
 	if !m.register(ctx) {
 		return
 	}
@@ -241,6 +250,23 @@ func (m *Manager) Run(ctx context.Context) {
 			return
 		case <-wait:
 		}
+	}
+}
+
+// runAlone keeps the description of a node that nobody else has.
+func (m *Manager) runAlone(ctx context.Context) {
+	described := false
+	for ctx.Err() == nil {
+		m.turned.Store(time.Now().UnixNano())
+		wait := m.config.StatusUpdateFrequency
+		if _, err := m.describe(ctx); err != nil {
+			m.Log.Warn("Could not describe the node", "err", err, "retry", describeRetry)
+			wait = describeRetry
+		} else if !described {
+			described = true
+			close(m.described)
+		}
+		pause(ctx, wait)
 	}
 }
 

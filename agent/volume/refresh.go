@@ -80,10 +80,11 @@ func (m *Manager) refresh(ctx context.Context, e *entry) {
 		return
 	}
 	for i := range p.Spec.Volumes {
-		if !hasFiles(&p.Spec.Volumes[i].VolumeSource) {
+		spec := &p.Spec.Volumes[i]
+		if !hasFiles(&spec.VolumeSource) || !isUsed(p, spec.Name) {
 			continue
 		}
-		err := m.setUp(ctx, e, p, &p.Spec.Volumes[i])
+		err := m.setUp(ctx, e, p, spec)
 		if err == nil || ctx.Err() != nil {
 			continue
 		}

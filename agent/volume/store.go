@@ -54,26 +54,41 @@ const (
 	Secret      Kind = "secret"
 	DownwardAPI Kind = "downward-api"
 	Projected   Kind = "projected"
+	Local       Kind = "local-volume"
+	// Other is what the agent cannot make; Volume.Type says what it is.
+	Other Kind = "other"
 )
 
 // hasFiles reports whether the agent writes the volume's files. Containers
 // cannot.
-func (k Kind) hasFiles() bool { return k != EmptyDir && k != HostPath }
+func (k Kind) hasFiles() bool {
+	return k == ConfigMap || k == Secret || k == DownwardAPI || k == Projected
+}
 
 // Volume is one volume of a pod and what belongs in it.
 type Volume struct {
-	Pod  pod.UID
+	Pod pod.UID
+	// Name is that in the pod, or a persistent volume's own.
 	Name string
 	Kind Kind
-	// Medium and Size, in bytes and 0 for no limit, are an emptyDir's. Size also
-	// limits what is kept in memory for the kinds with files.
+	// Type is the volume's type as a manifest has it, for those of kind Other.
+	Type string
+	// Medium is an emptyDir's.
 	Medium v1.StorageMedium
-	Size   int64
-	// Path and PathType are a hostPath's.
+	// Size limits what is kept in memory, in bytes; 0 for no limit.
+	Size int64
+	// PageSize is that of huge pages, in bytes.
+	PageSize int64
+	// Path is that of a hostPath or a local volume; PathType is a hostPath's.
 	Path     string
 	PathType v1.HostPathType
+	// ReadOnly is for volumes that no container of the pod may write to.
+	ReadOnly bool
 	// FSGroup is the group that is to have the volume; nil for none.
 	FSGroup *int64
+	// KeepOwners leaves what is in a local volume alone if the volume itself
+	// has the group already.
+	KeepOwners bool
 	// Files are by path below the volume, clean and relative; only for kinds
 	// with files.
 	Files map[string]File
@@ -101,7 +116,7 @@ type SubPath struct {
 	Index     int
 }
 
-// dir is the volume's directory below the pod's; hostPath volumes have none.
+// dir is the volume's directory below the pod's; a hostPath has none.
 func (v *Volume) dir() string {
 	return filepath.Join("volumes", "kubernetes.io~"+string(v.Kind), v.Name)
 }

@@ -114,8 +114,18 @@ func (w *Worker) mountVolumes(ctx context.Context, t task) *plan.Failure {
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}
-	w.event(t.desired.Pod, "", v1.EventTypeWarning, eventFailedMount, err.Error())
+	for _, one := range joined(err) {
+		w.event(t.desired.Pod, "", v1.EventTypeWarning, eventFailedMount, one.Error())
+	}
 	return &plan.Failure{Reason: eventFailedMount, Message: err.Error()}
+}
+
+// joined are the errors that one was joined from.
+func joined(err error) []error {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		return several.Unwrap()
+	}
+	return []error{err}
 }
 
 func (w *Worker) runSandbox(ctx context.Context, t task) *plan.Failure {
