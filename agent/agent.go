@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -25,6 +26,7 @@ import (
 	"nodelet/agent/podruntime"
 	"nodelet/agent/probe"
 	"nodelet/agent/publish"
+	"nodelet/agent/pulled"
 	"nodelet/agent/source"
 	"nodelet/agent/volume"
 	"nodelet/agent/worker"
@@ -50,7 +52,7 @@ type Deps struct {
 	// configuration's RootDir.
 	CSI bool
 	// VolumeStore is where the pods' volumes live; nil for directories and mounts
-	// below the configuration's RootDir.
+	// below the configuration's RootDir, where what is to be remembered is then too.
 	VolumeStore volume.Store
 	// Rand is the source of all of the agent's randomness. New draws from it
 	// and keeps no reference.
@@ -74,6 +76,7 @@ type Agent struct {
 	recorder  *kubeapi.Recorder
 	objects   *kubeapi.Objects
 	volumes   *volume.Manager
+	pulled    *pulled.Records
 	// csi is nil where there are no CSI drivers.
 	csi *csi.Manager
 	// static are the sources of static pods.
@@ -97,6 +100,10 @@ func New(config Config, deps Deps) (*Agent, error) {
 	}
 	deps.Logger = deps.Logger.With("node", config.NodeName)
 	a := &Agent{config: config, deps: deps}
+	var err error
+	if a.pulled, err = pulled.New(a.pulledDir(), config.ImagePulls, deps.Logger); err != nil {
+		return nil, err
+	}
 	a.wire()
 	return a, nil
 }
@@ -214,6 +221,14 @@ func (a *Agent) wire() {
 	a.worker = a.newWorker()
 }
 
+// pulledDir is where the records of pulled images are; "" where all is in memory.
+func (a *Agent) pulledDir() string {
+	if a.deps.VolumeStore != nil {
+		return ""
+	}
+	return filepath.Join(a.config.RootDir, "image_manager")
+}
+
 // sources are where the configuration has pods come from.
 func (a *Agent) sources() []pod.Source {
 	var sources []pod.Source
@@ -286,7 +301,7 @@ func (a *Agent) newWorker() *worker.Worker {
 	return worker.New(config, worker.Deps{
 		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
 		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
-		Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
+		Pulled: a.pulled, Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
 		Event: a.event, Rand: a.rand(), Log: a.deps.Logger,
 	})
 }

@@ -139,7 +139,7 @@ func Next(in Input) Result {
 	p := &planner{Input: in}
 	p.result.Phase = p.phase()
 	switch {
-	case in.Desired == nil && !in.SourcesReady:
+	case in.Desired == nil && p.result.Phase == pod.Syncing:
 		// Perhaps a source that was not heard yet wants it.
 	case p.result.Phase == pod.Syncing:
 		p.sync()
@@ -165,7 +165,7 @@ type planner struct {
 // looked at. Terminated is concluded by terminate.
 func (p *planner) phase() pod.Phase {
 	if p.Desired == nil {
-		if p.SourcesReady {
+		if p.SourcesReady || p.History.Phase != pod.Syncing {
 			return pod.Terminating
 		}
 		return pod.Syncing

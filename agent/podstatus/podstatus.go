@@ -56,9 +56,9 @@ func Compute(in Input) v1.PodStatus {
 	status.ContainerStatuses = in.containerStatuses(p.Spec.Containers, in.Previous.ContainerStatuses)
 	status.EphemeralContainerStatuses = in.Previous.EphemeralContainerStatuses
 
-	in.setPhase(&status)
+	comes := in.setPhase(&status)
 	in.setAddresses(&status)
-	status.Conditions = in.conditions(&status)
+	status.Conditions = in.conditions(&status, comes)
 	return status
 }
 

@@ -84,7 +84,8 @@ func (f *failures) join() error {
 		slices.Sort(f.volumes)
 		slices.Sort(f.unknown)
 		slices.Sort(f.unattached)
-		f.errs = append(f.errs, fmt.Errorf("Unable to attach or mount volumes: unmounted volumes=%v, unattached volumes=%v, failed to process volumes=%v: %s", //nolint:staticcheck // the kubelet's words
+		//lint:ignore ST1005 the kubelet's words
+		f.errs = append(f.errs, fmt.Errorf("Unable to attach or mount volumes: unmounted volumes=%v, unattached volumes=%v, failed to process volumes=%v: %s",
 			f.volumes, f.unattached, f.unknown, strings.Join(f.causes, "; ")))
 	}
 	return errors.Join(f.errs...)

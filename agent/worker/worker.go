@@ -17,6 +17,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"nodelet/agent/credentials"
 	"nodelet/agent/plan"
@@ -85,6 +86,16 @@ type Objects interface {
 	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
 }
 
+// Pulled remembers who may use which image that is on the node; see
+// agent/pulled.
+type Pulled interface {
+	// Pulling is followed by Pulled or Failed, unless it is an error.
+	Pulling(image string) error
+	Pulled(image, id string, by *kubeletconfig.ImagePullSecret)
+	Failed(image string)
+	MayUse(image string, found podruntime.Image, pod func() []kubeletconfig.ImagePullSecret) bool
+}
+
 // Host is what containers are told of the machine and the cluster.
 type Host interface {
 	// Node is the newest Node object.
@@ -135,6 +146,7 @@ type Deps struct {
 	Sandboxes  podruntime.Sandboxes
 	Containers podruntime.Containers
 	Images     podruntime.Images
+	Pulled     Pulled
 	Volumes    Volumes
 	Objects    Objects
 	Host       Host

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"nodelet/agent/credentials"
 	"nodelet/agent/pod"
@@ -55,7 +56,7 @@ func newWorld() *world {
 	config.RuntimeName = "test"
 	config.ClusterDNS = podenv.ClusterDNS{IPs: []string{"10.96.0.10"}, Domain: "cluster.local"}
 	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: noProbes{}, Publisher: publisherOf{w},
-		Sandboxes: w, Containers: w, Images: w, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
+		Sandboxes: w, Containers: w, Images: w, Pulled: anybody{}, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
 		Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler)})
 	return w
 }
@@ -368,4 +369,14 @@ func (w *world) ListImages(context.Context) ([]podruntime.Image, error)    { pan
 func (w *world) RemoveImage(context.Context, string) error                 { panic("unused") }
 func (w *world) UpdateContainer(context.Context, string, v1.ResourceRequirements) error {
 	panic("unused")
+}
+
+// anybody may use every image.
+type anybody struct{}
+
+func (anybody) Pulling(string) error                                  { return nil }
+func (anybody) Pulled(string, string, *kubeletconfig.ImagePullSecret) {}
+func (anybody) Failed(string)                                         {}
+func (anybody) MayUse(string, podruntime.Image, func() []kubeletconfig.ImagePullSecret) bool {
+	return true
 }

@@ -26,6 +26,7 @@ var heeded = sets.New(
 	"kubeAPIQPS", "kubeAPIBurst", "eventRecordQPS", "eventBurst",
 	"cgroupRoot", "cgroupsPerQOS", "cgroupDriver", "runtimeRequestTimeout",
 	"serializeImagePulls", "maxParallelImagePulls", "containerLogMaxSize", "containerLogMaxFiles", "podLogsDir",
+	"imagePullCredentialsVerificationPolicy", "preloadedImagesVerificationAllowlist",
 	"crashLoopBackOff.maxContainerRestartPeriod", "logging.format", "logging.verbosity",
 )
 
@@ -128,6 +129,10 @@ func applyRuntime(o *options, c *kubeletconfig.KubeletConfiguration) {
 	setToValue(&o.serializeImagePulls, c.SerializeImagePulls)
 	setTo(&o.containerLogMaxSize, c.ContainerLogMaxSize)
 	setTo(&o.agent.PodLogsDir, c.PodLogsDir)
+	setTo(&o.agent.ImagePulls.Name, c.ImagePullCredentialsVerificationPolicy)
+	if len(c.PreloadedImagesVerificationAllowlist) > 0 {
+		o.agent.ImagePulls.Allowlist = c.PreloadedImagesVerificationAllowlist
+	}
 	if c.MaxParallelImagePulls != nil {
 		o.agent.MaxParallelImagePulls = int(*c.MaxParallelImagePulls)
 	}
