@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
@@ -90,11 +91,14 @@ func (d *Driver) NodeUnpublishVolume(_ context.Context, r *spec.NodeUnpublishVol
 			err = nil
 		}
 	}
-	if err == nil && strings.HasPrefix(r.VolumeId, "csi-") {
+	if err == nil && ephemeral.MatchString(r.VolumeId) {
 		err = os.RemoveAll(filepath.Join(d.config.Data, r.VolumeId))
 	}
 	return &spec.NodeUnpublishVolumeResponse{}, internal(err)
 }
+
+// ephemeral matches the IDs of volumes that live with their pods.
+var ephemeral = regexp.MustCompile("^csi-[0-9a-f]{64}$")
 
 // data is the directory of a volume.
 func (d *Driver) data(id string) (string, error) {
