@@ -62,12 +62,13 @@ func (m *Manager) due(now time.Time) (due []*entry, next time.Time) {
 // refresh brings a pod's volumes up to date. What fails is told and tried again
 // after a period; the volume stays as it was.
 func (m *Manager) refresh(ctx context.Context, e *entry) {
-	defer func() {
+	next := sync.OnceFunc(func() {
 		m.mu.Lock()
 		m.refreshing--
 		m.mu.Unlock()
 		m.stir()
-	}()
+	})
+	defer next()
 	held, err := m.take(ctx, e.uid)
 	if err != nil {
 		return
@@ -81,24 +82,31 @@ func (m *Manager) refresh(ctx context.Context, e *entry) {
 		return
 	}
 	for i := range p.Spec.Volumes {
-		spec := &p.Spec.Volumes[i]
-		var err error
-		switch {
-		case !isUsed(p, spec.Name):
-		case hasFiles(&spec.VolumeSource):
-			err = m.setUp(ctx, e, p, spec)
-		case m.isPublished(e, spec):
-			err = m.republish(ctx, e, p, spec)
+		if spec := &p.Spec.Volumes[i]; hasFiles(&spec.VolumeSource) && isUsed(p, spec.Name) {
+			m.tellStale(ctx, p, m.setUp(ctx, e, p, spec))
 		}
-		if err == nil || ctx.Err() != nil {
-			continue
+	}
+	if m.hasPublished(e) {
+		// A driver may take long. Others do not wait for that.
+		next()
+		for i := range p.Spec.Volumes {
+			if spec := &p.Spec.Volumes[i]; m.isPublished(e, spec) && isUsed(p, spec.Name) {
+				m.tellStale(ctx, p, m.republish(ctx, e, p, spec))
+			}
 		}
-		m.Log.Warn("Cannot refresh a volume", "pod", pod.FullName(p), "err", err)
-		m.Event(pod.Event{Pod: p, Type: v1.EventTypeWarning, Reason: eventFailedMount, Message: err.Error()})
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reschedule(e, p)
+}
+
+// tellStale tells that a volume could not be refreshed, if there is an error.
+func (m *Manager) tellStale(ctx context.Context, p *v1.Pod, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	m.Log.Warn("Cannot refresh a volume", "pod", pod.FullName(p), "err", err)
+	m.Event(pod.Event{Pod: p, Type: v1.EventTypeWarning, Reason: eventFailedMount, Message: err.Error()})
 }
 
 // Update tells that the pod's object has changed: volumes may show its labels,
