@@ -99,8 +99,10 @@ type Action struct {
 	Container string
 	// Attempt is the number of the incarnation to make.
 	Attempt uint32
-	// Grace is how long a StopContainer may take.
-	Grace time.Duration
+	// Grace is how long a StopContainer may take; PreStop how much of it the
+	// container's preStop hook may have, 0 for none.
+	Grace   time.Duration
+	PreStop time.Duration
 	// Message is why a container is stopped, for the event.
 	Message string
 	// Restart is what the container's crash-loop back-off becomes by this

@@ -316,7 +316,11 @@ func describe(a plan.Action) string {
 	case plan.RunSandbox, plan.StartContainer:
 		fmt.Fprintf(&b, " attempt=%d", a.Attempt)
 	case plan.StopContainer:
-		fmt.Fprintf(&b, " grace=%s %q", a.Grace, a.Message)
+		fmt.Fprintf(&b, " grace=%s", a.Grace)
+		if a.PreStop > 0 {
+			fmt.Fprintf(&b, " pre-stop=%s", a.PreStop)
+		}
+		fmt.Fprintf(&b, " %q", a.Message)
 	}
 	b.WriteString("\n")
 	return b.String()

@@ -128,13 +128,33 @@ func (p *planner) stopSidecars(running []*pod.Container) {
 // end stops a container within grace. A stop that is under way with a longer
 // grace is overtaken.
 func (p *planner) end(c *pod.Container, grace time.Duration) {
-	a := Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: max(grace, minimumGrace),
-		Message: fmt.Sprintf("Stopping container %s", c.Name)}
+	a := p.stopAction(c, grace, "")
 	if under, busy := p.History.InFlight[a.Key()]; busy && p.overtakes(under, a) {
 		p.result.Actions = append(p.result.Actions, a)
 		return
 	}
 	p.do(a)
+}
+
+// stopAction stops a container, for the reason that the event is to tell if there
+// is one.
+func (p *planner) stopAction(c *pod.Container, grace time.Duration, message string) Action {
+	a := Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: max(grace, minimumGrace), Message: message}
+	if message == "" {
+		a.Message = fmt.Sprintf("Stopping container %s", c.Name)
+	}
+	if p.hasPreStop(c.Name) {
+		a.PreStop = max(grace, 0)
+	}
+	return a
+}
+
+func (p *planner) hasPreStop(name string) bool {
+	if p.Desired == nil {
+		return false
+	}
+	c, _ := pod.ContainerSpec(p.Desired.Pod, name)
+	return c != nil && c.Lifecycle != nil && c.Lifecycle.PreStop != nil
 }
 
 // overtakes reports whether a's end would come before that of a stop under way.

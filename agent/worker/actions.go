@@ -25,6 +25,8 @@ const (
 	eventErrImageNeverPull = "ErrImageNeverPull"
 	eventFailedMount       = "FailedMount"
 	eventPullSecret        = "FailedToRetrieveImagePullSecret"
+	eventFailedPostStart   = "FailedPostStartHook"
+	eventFailedPreStop     = "FailedPreStopHook"
 )
 
 // task is one action with what it was planned from.
@@ -168,7 +170,7 @@ func (w *Worker) startContainer(ctx context.Context, t task) *plan.Failure {
 		return w.startFailed(ctx, p, c, "RunContainerError", err)
 	}
 	w.event(p, c.Name, v1.EventTypeNormal, eventStarted, "Container started")
-	return nil
+	return w.postStart(ctx, t, c, id)
 }
 
 func (w *Worker) startFailed(ctx context.Context, p *v1.Pod, c *v1.Container, reason string, err error) *plan.Failure {
@@ -181,8 +183,12 @@ func (w *Worker) startFailed(ctx context.Context, p *v1.Pod, c *v1.Container, re
 }
 
 func (w *Worker) stopContainer(ctx context.Context, t task) error {
+	a := t.action
 	if t.desired != nil {
-		w.event(t.desired.Pod, t.action.Container, v1.EventTypeNormal, eventKilling, t.action.Message)
+		w.event(t.desired.Pod, a.Container, v1.EventTypeNormal, eventKilling, a.Message)
 	}
-	return w.Containers.StopContainer(ctx, t.action.ID, t.action.Grace)
+	if a.PreStop > 0 {
+		a.Grace = w.preStop(ctx, t)
+	}
+	return w.Containers.StopContainer(ctx, a.ID, a.Grace)
 }

@@ -146,6 +146,7 @@ type Deps struct {
 	Sandboxes  podruntime.Sandboxes
 	Containers podruntime.Containers
 	Images     podruntime.Images
+	Hooks      Hooks
 	Pulled     Pulled
 	Volumes    Volumes
 	Objects    Objects

@@ -56,7 +56,7 @@ func newWorld() *world {
 	config.RuntimeName = "test"
 	config.ClusterDNS = podenv.ClusterDNS{IPs: []string{"10.96.0.10"}, Domain: "cluster.local"}
 	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: noProbes{}, Publisher: publisherOf{w},
-		Sandboxes: w, Containers: w, Images: w, Pulled: anybody{}, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
+		Sandboxes: w, Containers: w, Images: w, Hooks: w, Pulled: anybody{}, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
 		Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler)})
 	return w
 }
@@ -361,6 +361,18 @@ func (w *world) PullImage(ctx context.Context, r podruntime.PullRequest, _ func(
 	defer w.mu.Unlock()
 	w.images[r.Ref] = true
 	return r.Ref, nil
+}
+
+// RunHook is a hook that takes as long as its handler sleeps.
+func (w *world) RunHook(ctx context.Context, _ *v1.Pod, _ *v1.Container, id, ip string, h *v1.LifecycleHandler) error {
+	w.mu.Lock()
+	w.calls = append(w.calls, fmt.Sprintf("RunHook %s %s", id, ip))
+	w.mu.Unlock()
+	pause(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return w.failure("RunHook")
 }
 
 func (w *world) ListPods(context.Context) ([]pod.Observed, error)          { panic("unused") }
