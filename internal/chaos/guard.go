@@ -21,7 +21,23 @@ type guard struct {
 	// pods and names are the pods' and the containers' names by the IDs of what
 	// was made for them.
 	pods, names map[string]string
-	faults      []string
+	// orphans are the pods of which an agent had something made when it died: it
+	// may appear when the next agent has looked already.
+	orphans map[string]bool
+	faults  []string
+}
+
+// orphan notes that the agent has died while something of a pod was being made.
+func (g *guard) orphan(pod string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.orphans[pod] = true
+}
+
+func (g *guard) isOrphan(pod string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.orphans[pod]
 }
 
 func (g *guard) fault(of, format string, args ...any) {
@@ -68,6 +84,8 @@ func (g *guard) create(p *v1.Pod, c *v1.Container, attempt uint32, sandbox strin
 	_, init := pod.ContainerSpec(p, c.Name)
 	switch {
 	case last == nil || last.State == pod.ContainerCreated:
+	case last.State != pod.ContainerExited && last.Attempt == attempt && g.isOrphan(p.Name):
+		// The runtime refuses.
 	case last.State != pod.ContainerExited:
 		g.fault(p.Name, "container %s is made again, as number %d, while number %d runs", c.Name, attempt, last.Attempt)
 	case init && last.SandboxID != sandbox:
@@ -83,7 +101,7 @@ func (g *guard) write(p *v1.Pod, status *v1.PodStatus) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("inspecting it: %w", err)
-	case status == nil && !o.Empty():
+	case status == nil && !o.Empty() && !g.isOrphan(p.Name):
 		return fmt.Errorf("its deletion is completed, but the runtime has %+v", o)
 	case status != nil && pod.IsTerminal(status.Phase) && o.AnyRunning():
 		return fmt.Errorf("phase %s while something of it runs: %+v", status.Phase, o.Containers)

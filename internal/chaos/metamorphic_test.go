@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 
 var (
 	firstSeed = flag.Uint64("first", 1, "the first seed to play")
+	showLife  = flag.String("life", "", "the name of a life whose course is to be shown")
 	seeds     = flag.Int("seeds", 0, "how many seeds to play; 0 for as many as the test has time for")
 )
 
@@ -48,7 +49,7 @@ const (
 func TestFaultsChangeNothing(t *testing.T) {
 	n := *seeds
 	if n == 0 {
-		n = 40
+		n = 50
 	}
 	for seed := *firstSeed; seed < *firstSeed+uint64(n); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -62,7 +63,7 @@ func TestFaultsChangeNothing(t *testing.T) {
 				}
 			}
 			if t.Failed() {
-				t.Logf("to play it again: go test ./internal/chaos -run TestFaultsChangeNothing -first %d -seeds 1", seed)
+				t.Logf("to play it again: go test ./internal/chaos -run TestFaultsChangeNothing -first %d -seeds 1 [-life life-%d-N]", seed, seed)
 			}
 		})
 	}
@@ -80,7 +81,7 @@ func playFake(t *testing.T, seed uint64, lives []*Life, faults bool) (p played) 
 	// A failure in the bubble fails the test, but does not end it.
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		runtime := fakeruntime.New(fakeruntime.Options{Rand: r, Script: Script(lives)})
+		runtime := fakeruntime.New(fakeruntime.Options{Rand: r, Script: Script(lives, faults)})
 		w := NewWorld(runtime, runtime)
 		w.Rand, w.Store, w.RootDir = r, volume.NewMemory(), "/nonexistent"
 		w.Log = slog.New(slog.DiscardHandler)
@@ -98,6 +99,9 @@ func playFake(t *testing.T, seed uint64, lives []*Life, faults bool) (p played) 
 		}
 		for _, wrong := range append(w.Wrong(), runtime.Violations()...) {
 			t.Errorf("with faults %v: %s", faults, wrong)
+		}
+		if *showLife != "" {
+			t.Logf("with faults %v:\n%s", faults, w.Trace.Of(*showLife))
 		}
 		p = played{w, stories}
 	})

@@ -37,6 +37,9 @@ func call[T any](ctx context.Context, l *link, of, what string, do func() (T, er
 		return none, errFault
 	}
 	result, err := do()
+	if l.cut.Load() && err != nil {
+		l.world.guard.orphan(of)
+	}
 	l.world.Trace.Add(of, "%s: %v %v", what, result, err)
 	if fault.after {
 		l.world.Trace.Add(of, "%s is not answered%s", what, dies(fault))

@@ -53,7 +53,7 @@ type World struct {
 // NewWorld returns a World without an agent.
 func NewWorld(runtime podruntime.Runtime, prober probe.Target) *World {
 	w := &World{Runtime: runtime, Prober: prober, dead: make(chan struct{}, 1)}
-	w.guard = &guard{runtime: runtime, trace: &w.Trace, pods: map[string]string{}, names: map[string]string{}}
+	w.guard = &guard{runtime: runtime, trace: &w.Trace, pods: map[string]string{}, names: map[string]string{}, orphans: map[string]bool{}}
 	w.Server = apitest.New(w.guard.write)
 	return w
 }
