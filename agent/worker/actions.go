@@ -34,6 +34,10 @@ type task struct {
 	desired  *pod.Desired // nil for a pod that no source knows
 	observed pod.Observed
 	action   plan.Action
+	// alive ends with the agent. What the runtime was asked to make is waited for as
+	// long, though the pod may be to end: it might go on after it was cancelled, and
+	// leave something of a pod that is gone.
+	alive context.Context
 }
 
 // start begins an action. One that is under way with the same key is overtaken:
@@ -46,6 +50,7 @@ func (w *Worker) start(ctx context.Context, st *state, uid pod.UID, t task) {
 	w.begin(st, t.action)
 	st.seq++
 	seq := st.seq
+	t.alive = ctx
 	ctx, cancel := context.WithCancel(ctx)
 	st.flights[key] = flight{seq, cancel}
 	st.history.InFlight[key] = t.action
@@ -137,7 +142,7 @@ func (w *Worker) runSandbox(ctx context.Context, t task) *plan.Failure {
 	}
 	config, err := w.sandboxConfig(p, t.action.Attempt)
 	if err == nil {
-		_, err = w.Sandboxes.RunSandbox(ctx, config)
+		_, err = w.Sandboxes.RunSandbox(t.alive, config)
 	}
 	if err == nil || ctx.Err() != nil {
 		return nil
@@ -161,12 +166,15 @@ func (w *Worker) startContainer(ctx context.Context, t task) *plan.Failure {
 	if err != nil {
 		return w.startFailed(ctx, p, c, reasonConfig, err)
 	}
-	id, err := w.Containers.CreateContainer(ctx, a.ID, config)
+	id, err := w.Containers.CreateContainer(t.alive, a.ID, config)
 	if err != nil {
 		return w.startFailed(ctx, p, c, "CreateContainerError", err)
 	}
 	w.event(p, c.Name, v1.EventTypeNormal, eventCreated, "Container created")
-	if err := w.Containers.StartContainer(ctx, id); err != nil {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err := w.Containers.StartContainer(t.alive, id); err != nil {
 		return w.startFailed(ctx, p, c, "RunContainerError", err)
 	}
 	w.event(p, c.Name, v1.EventTypeNormal, eventStarted, "Container started")

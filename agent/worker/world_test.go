@@ -35,9 +35,11 @@ type world struct {
 	fail map[string]error
 	// latency is how long each call takes.
 	latency time.Duration
-	calls   []string
-	events  []string
-	set     []v1.PodStatus
+	// slow is a method that takes an hour.
+	slow   string
+	calls  []string
+	events []string
+	set    []v1.PodStatus
 	// finished are the pods whose deletion was completed.
 	finished []pod.UID
 	ended    map[pod.UID]bool
@@ -234,6 +236,9 @@ func (w *world) call(ctx context.Context, method, what string) error {
 	w.mu.Lock()
 	w.calls = append(w.calls, method+" "+what)
 	latency := w.latency
+	if method == w.slow {
+		latency = time.Hour
+	}
 	w.mu.Unlock()
 	pause(ctx, latency)
 	if ctx.Err() != nil {

@@ -50,8 +50,10 @@ type End struct {
 	// Grace are the grace periods of the deletions, one after the other, in
 	// seconds: none at all for a pod that stays, 0 for a forced one.
 	Grace []int64
-	// After is when, where that is not at rest.
+	// After is how long after the pod came it is deleted.
 	After time.Duration
+	// Again has another pod of the same name come soon after.
+	Again bool
 }
 
 // Life is a pod and what becomes of it.
@@ -76,7 +78,12 @@ func (l *Life) String() string {
 	if len(s.ReadinessGates) > 0 {
 		fmt.Fprintf(&b, " gate")
 	}
-	fmt.Fprintf(&b, " end %v after %v", l.End.Grace, l.End.After)
+	if len(l.End.Grace) > 0 {
+		fmt.Fprintf(&b, " deleted with %v after %v", l.End.Grace, l.End.After)
+	}
+	if l.End.Again {
+		b.WriteString(" comes again")
+	}
 	describe := func(kind string, c *v1.Container) {
 		fmt.Fprintf(&b, "\n  %s %s %v", kind, c.Name, l.Runs[c.Name])
 		if c.RestartPolicy != nil {
@@ -132,6 +139,7 @@ func (m *maker) make(name string) *Life {
 	p := m.life.Pod
 	p.Name = name
 	s := &p.Spec
+	s.DNSPolicy = v1.DNSDefault
 	s.RestartPolicy = []v1.RestartPolicy{v1.RestartPolicyAlways, v1.RestartPolicyOnFailure, v1.RestartPolicyNever}[m.r.IntN(3)]
 	grace := int64(5)
 	s.TerminationGracePeriodSeconds = &grace
@@ -144,8 +152,10 @@ func (m *maker) make(name string) *Life {
 	}
 	switch m.r.IntN(12) {
 	case 0:
-		seconds := int64(20)
-		s.ActiveDeadlineSeconds = &seconds
+		if m.serves() {
+			seconds := int64(20)
+			s.ActiveDeadlineSeconds = &seconds
+		}
 	case 1:
 		s.NodeSelector = map[string]string{"no": "where"}
 	case 2:
@@ -153,7 +163,15 @@ func (m *maker) make(name string) *Life {
 	}
 	m.life.End = End{Grace: [][]int64{nil, {5}, {5}, {30, 2}, {2}, {0}}[m.r.IntN(6)],
 		After: time.Duration(m.r.Int64N(int64(90 * time.Second)))}
+	m.life.End.Again = len(m.life.End.Grace) == 1 && m.life.End.Grace[0] == 0 && m.oneIn(2)
 	return m.life
+}
+
+// serves reports whether the pod comes to run until somebody ends it, whatever
+// happens before.
+func (m *maker) serves() bool {
+	runs := m.life.Runs["c0"]
+	return m.life.Pod.Spec.RestartPolicy == v1.RestartPolicyAlways && runs[len(runs)-1].Does != Exit
 }
 
 // container makes a container with its runs.

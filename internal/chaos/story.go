@@ -96,6 +96,18 @@ func stateOf(c *v1.ContainerStatus) string {
 	return "nothing"
 }
 
+// Final is how a life ended, without what depends on how long things took: when a
+// deadline met it.
+func (s *Story) Final(p *v1.Pod) string {
+	switch {
+	case s.Gone:
+		return "gone"
+	case p.Spec.ActiveDeadlineSeconds != nil:
+		return s.Phases[len(s.Phases)-1]
+	}
+	return s.Last
+}
+
 // Difference says how two stories differ, "" if they do not.
 func Difference(a, b *Story) string {
 	var all []string
