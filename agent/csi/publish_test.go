@@ -392,6 +392,9 @@ func TestStillMounted(t *testing.T) {
 	if err := os.WriteFile(file, []byte("data"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.removeMount(v.Target); err == nil || !strings.Contains(err.Error(), "still mounted") {
+		t.Errorf("%v", err)
+	}
 	if err := bindAgain(v.Target); err != nil {
 		t.Fatal(err)
 	}

@@ -213,6 +213,47 @@ func TestRegisterWithoutAPI(t *testing.T) {
 	w.mustPublish(w.persistent("u"))
 }
 
+// A plugin that cannot be told is not registered, and nobody else is told of it.
+func TestNotTold(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	d := w.registering(func(c *csitest.Config) { c.Topology = nil })
+	d.Fail("NotifyRegistrationStatus", errors.New("no"))
+	w.start(d)
+	w.eventually("the driver was known, and is not", func() error {
+		drivers, node := w.objects()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		// It is made, and written with the driver and without.
+		if w.versions < 3 || len(drivers) > 0 || node.Annotations[nodeIDAnnotation] != "" {
+			return fmt.Errorf("version %d: %+v, %q", w.versions, drivers, node.Annotations)
+		}
+		return nil
+	})
+	d.Fail("NotifyRegistrationStatus", nil)
+	w.told(d, "")
+}
+
+// What is told late of a driver that is gone does not hide that it is back.
+func TestGoneAndBack(t *testing.T) {
+	w := newWorld(t)
+	five := int32(5)
+	entry := storage.CSINodeDriver{Name: driverName, NodeID: "id", TopologyKeys: []string{}, Allocatable: &storage.VolumeNodeResources{Count: &five}}
+	if err := w.install(t.Context(), &info{driver: driverName, nodeID: "id", maxVolumes: 5}); err != nil {
+		t.Fatal(err)
+	}
+	w.setDriver(&driver{name: driverName})
+	if err := w.uninstall(t.Context(), driverName); err != nil {
+		t.Fatal(err)
+	}
+	w.has(`{"test.csi.nodelet":"id"}`, entry)
+	w.dropDriver(w.Manager.drivers[driverName])
+	if err := w.uninstall(t.Context(), driverName); err != nil {
+		t.Fatal(err)
+	}
+	w.has("")
+}
+
 // The CSINode of a Node of this name that is gone is not taken over.
 func TestForeignCSINode(t *testing.T) {
 	w := newWorld(t)

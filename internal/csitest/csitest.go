@@ -104,7 +104,7 @@ func (d *Driver) RegistrationSocket() string {
 func (d *Driver) Start() error {
 	node := grpc.NewServer(grpc.UnaryInterceptor(d.intercept))
 	spec.RegisterNodeServer(node, d)
-	reg := grpc.NewServer()
+	reg := grpc.NewServer(grpc.UnaryInterceptor(d.intercept))
 	registration.RegisterRegistrationServer(reg, d)
 	if err := d.serve(node, d.Socket()); err != nil {
 		return err
@@ -211,7 +211,7 @@ func (d *Driver) Notice(ctx context.Context) (*registration.RegistrationStatus, 
 func (d *Driver) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	method := filepath.Base(info.FullMethod)
 	d.mu.Lock()
-	if method != "NodeGetCapabilities" && method != "NodeGetInfo" {
+	if strings.HasPrefix(method, "Node") && method != "NodeGetCapabilities" && method != "NodeGetInfo" {
 		d.calls = append(d.calls, Call{method, request.(proto.Message)})
 	}
 	err, hanging := d.fail[method], d.hang[method]

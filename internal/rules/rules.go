@@ -33,7 +33,7 @@ var only = []struct {
 		instead: "go through podruntime"},
 	{prefix: "github.com/google/cadvisor", allowed: []string{"agent/cadvisor"},
 		instead: "go through stats.Provider"},
-	{prefix: "github.com/container-storage-interface", allowed: []string{"agent/csi", "internal/csitest"},
+	{prefix: "github.com/container-storage-interface", allowed: []string{"agent/csi"}, within: "agent",
 		instead: "go through volume.CSI"},
 	{prefix: "k8s.io/client-go", allowed: []string{"agent/kubeapi"}, within: "agent",
 		instead: "declare a small interface that kubeapi.Client satisfies"},
