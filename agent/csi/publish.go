@@ -29,7 +29,9 @@ func (m *Manager) Publish(ctx context.Context, v *pod.CSIVolume) (giveGroup bool
 	uid := pod.UID(v.Pod.UID)
 	attachable := s.mode == storage.VolumeLifecyclePersistent && attachRequired(about)
 	err = m.update(s.volumeKey, func(known *volume) {
-		known.users[uid] = known.users[uid]
+		if _, ok := known.users[uid]; !ok {
+			known.users[uid] = false
+		}
 		known.attachable, known.ephemeral = &attachable, s.mode == storage.VolumeLifecycleEphemeral
 	})
 	if err != nil {
