@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -34,8 +33,8 @@ import (
 type Deps struct {
 	// Runtime runs the pods.
 	Runtime podruntime.Runtime
-	// Prober is what network probes reach.
-	Prober probe.Target
+	// Network is what network probes and HTTP hooks reach.
+	Network Network
 	// Machine tells the machine's facts.
 	Machine node.Machine
 	// API is the connection to the API server, as this node.
@@ -52,6 +51,15 @@ type Deps struct {
 	Rand *rand.Rand
 	// Logger gets the agent's log; nil for none.
 	Logger *slog.Logger
+}
+
+// Network is what the agent reaches of containers other than through the runtime.
+type Network interface {
+	probe.Target
+	// Hook makes the request of an HTTP lifecycle hook; any answer is success.
+	// Of the request, Kind and Probe are not used. A probe.Warning is success
+	// that the pod's owner should hear of.
+	Hook(ctx context.Context, r probe.Request, action *v1.HTTPGetAction) error
 }
 
 // Agent is one node.
@@ -186,7 +194,7 @@ func (a *Agent) wire() {
 	a.mirrors = mirror.New(mirror.Deps{API: a.deps.API, Desired: a.desired,
 		Node: func() *v1.Node { return a.node.Node() }, Log: log})
 	a.publisher = publish.New(a.deps.API, a.mirrors.Mirror, log)
-	a.prober = probe.New(probe.Deps{Target: a.deps.Prober, Exec: execer{a.deps.Runtime}, Rand: a.rand(),
+	a.prober = probe.New(probe.Deps{Target: a.deps.Network, Exec: execer{a.deps.Runtime}, Rand: a.rand(),
 		Changed: mark, Event: a.event, Log: log})
 	a.node = a.newNode()
 	a.worker = a.newWorker()
@@ -246,6 +254,7 @@ func (a *Agent) newWorker() *worker.Worker {
 	return worker.New(config, worker.Deps{
 		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
 		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
+		Hooks:   hooks{execer{a.deps.Runtime}, a.deps.Network, a.event},
 		Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
 		Event: a.event, Rand: a.rand(), Log: a.deps.Logger,
 	})
@@ -266,36 +275,4 @@ func (a *Agent) event(e pod.Event) {
 	a.deps.Logger.Log(context.Background(), level, e.Message,
 		"reason", e.Reason, "pod", pod.FullName(e.Pod), "container", e.Container)
 	a.recorder.PodEvent(e)
-}
-
-// execer makes exec probes through the runtime's streams.
-type execer struct{ podruntime.Streams }
-
-// maxProbeOutput bounds what is kept of a probe's output, as with the kubelet.
-const maxProbeOutput = 10 << 10
-
-// ProbeExec runs a command and returns what it wrote.
-func (e execer) ProbeExec(ctx context.Context, containerID string, command []string) (int, string, error) {
-	var out bytes.Buffer
-	limited := &limitedWriter{w: &out, left: maxProbeOutput}
-	code, err := e.Exec(ctx, containerID, podruntime.ExecOptions{Command: command,
-		StreamOptions: podruntime.StreamOptions{Stdout: limited, Stderr: limited}})
-	return code, out.String(), err
-}
-
-// limitedWriter keeps the first bytes and takes the rest without keeping it.
-// Standard output and error may write at once.
-type limitedWriter struct {
-	mu   sync.Mutex
-	w    *bytes.Buffer
-	left int
-}
-
-func (l *limitedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := min(len(p), l.left)
-	l.left -= n
-	l.w.Write(p[:n])
-	return len(p), nil
 }

@@ -225,6 +225,10 @@ func (p *planner) firstAttempt(c *v1.Container) uint32 {
 
 // checkRunning stops a running container that is not what it should be.
 func (p *planner) checkRunning(sandbox *pod.Sandbox, c *v1.Container, cur *pod.Container) {
+	if p.starting(c.Name) && c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
+		p.wait(c.Name, "", "")
+		return
+	}
 	probes := p.Probes.Of(c.Name, cur.ID)
 	_, isInit := pod.ContainerSpec(p.Desired.Pod, c.Name)
 	label := "Container"
@@ -261,7 +265,7 @@ func (p *planner) probeGrace(probe *v1.Probe) time.Duration {
 
 func (p *planner) stop(c *v1.Container, cur *pod.Container, message string, grace time.Duration) {
 	p.do(Action{Kind: StopContainer, ID: cur.ID, Container: c.Name, Message: message,
-		Grace: max(grace, minimumGrace), Replace: cur.Hash != pod.ContainerHash(c)})
+		Grace: max(grace, MinimumGrace), Replace: cur.Hash != pod.ContainerHash(c)})
 }
 
 // restart starts the next incarnation of a dead container, unless it is backed

@@ -25,7 +25,8 @@ const maxRedirects = 10
 
 // Network is the Target of a real node: it probes pods over the node's network.
 type Network struct {
-	userAgent string
+	// version is the kubelet's that it presents itself as: "1.37".
+	version   string
 	transport *http.Transport
 }
 
@@ -35,7 +36,7 @@ var _ Target = (*Network)(nil)
 // version, such as "v1.37.2", does.
 func NewNetwork(version string) *Network {
 	return &Network{
-		userAgent: "kube-probe/" + majorMinor(version),
+		version: majorMinor(version),
 		transport: &http.Transport{
 			// A container's certificate says nothing to the node.
 			TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
@@ -99,7 +100,7 @@ func tcp(ctx context.Context, r Request, action *v1.TCPSocketAction) (bool, stri
 }
 
 func (n *Network) http(ctx context.Context, r Request, action *v1.HTTPGetAction) (bool, string, error) {
-	request, err := n.request(ctx, r, action)
+	request, err := n.request(ctx, r, action, "probe")
 	if err != nil {
 		return false, "", err
 	}
@@ -138,7 +139,8 @@ func withinHost(request *http.Request, via []*http.Request) error {
 	return nil
 }
 
-func (n *Network) request(ctx context.Context, r Request, action *v1.HTTPGetAction) (*http.Request, error) {
+// request is an HTTP request for a purpose: "probe" or "lifecycle".
+func (n *Network) request(ctx context.Context, r Request, action *v1.HTTPGetAction, purpose string) (*http.Request, error) {
 	port, err := portOf(action.Port, r.Container)
 	if err != nil {
 		return nil, err
@@ -161,7 +163,7 @@ func (n *Network) request(ctx context.Context, r Request, action *v1.HTTPGetActi
 	}
 	request.Host = request.Header.Get("Host")
 	if !has(request.Header, "User-Agent") {
-		request.Header.Set("User-Agent", n.userAgent)
+		request.Header.Set("User-Agent", "kube-"+purpose+"/"+n.version)
 	}
 	switch {
 	case !has(request.Header, "Accept"):

@@ -100,6 +100,16 @@ type Host interface {
 	ReadFile(name string) ([]byte, error)
 }
 
+// Hooks reaches into containers for their lifecycle hooks. Its calls may wait;
+// they end early when their context does.
+type Hooks interface {
+	// Exec runs a command in a running container. output is bounded; an error
+	// means that the command could not be run.
+	Exec(ctx context.Context, containerID string, command []string) (exitCode int, output string, err error)
+	// Get makes the request of an HTTP hook; any answer is success.
+	Get(ctx context.Context, p *v1.Pod, c *v1.Container, podIP string, action *v1.HTTPGetAction) error
+}
+
 // Config is how the worker behaves. The zero value is not valid.
 type Config struct {
 	Backoff plan.BackoffLimits
@@ -135,6 +145,7 @@ type Deps struct {
 	Sandboxes  podruntime.Sandboxes
 	Containers podruntime.Containers
 	Images     podruntime.Images
+	Hooks      Hooks
 	Volumes    Volumes
 	Objects    Objects
 	Host       Host
@@ -167,6 +178,8 @@ type state struct {
 	history plan.History
 	// flights are the actions under way, by key.
 	flights map[string]flight
+	// preStops are the preStop hooks under way or done, by container ID.
+	preStops map[string]*preStop
 	// stale says that the runtime could not be asked since the last action.
 	stale bool
 	// status is the newest computed status.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -55,7 +56,7 @@ func newWorld() *world {
 	config.RuntimeName = "test"
 	config.ClusterDNS = podenv.ClusterDNS{IPs: []string{"10.96.0.10"}, Domain: "cluster.local"}
 	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: noProbes{}, Publisher: publisherOf{w},
-		Sandboxes: w, Containers: w, Images: w, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
+		Sandboxes: w, Containers: w, Images: w, Volumes: filesOf{w}, Objects: objectsOf{w}, Hooks: hooksOf{w}, Host: testHost{}, Event: w.event,
 		Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler)})
 	return w
 }
@@ -172,6 +173,27 @@ func (o objectsOf) ConfigMap(_ context.Context, _, name string) (*v1.ConfigMap, 
 
 func (o objectsOf) Secret(_ context.Context, _, name string) (*v1.Secret, error) {
 	return nil, apierrors.NewNotFound(v1.Resource("secrets"), name)
+}
+
+// hooksOf run hooks: sleep takes its time, fail fails, and so does what the world
+// says.
+type hooksOf struct{ *world }
+
+func (h hooksOf) Exec(ctx context.Context, id string, command []string) (int, string, error) {
+	err := h.call(ctx, "Exec", id+" "+strings.Join(command, " "))
+	switch command[0] {
+	case "sleep":
+		d, _ := time.ParseDuration(command[1])
+		pause(ctx, d)
+		err = ctx.Err()
+	case "fail":
+		return 3, "secret", nil
+	}
+	return 0, "", err
+}
+
+func (h hooksOf) Get(ctx context.Context, _ *v1.Pod, c *v1.Container, podIP string, action *v1.HTTPGetAction) error {
+	return h.call(ctx, "Get", fmt.Sprint(c.Name, " ", podIP, action.Path))
 }
 
 type testHost struct{}
@@ -312,7 +334,7 @@ func (w *world) CreateContainer(ctx context.Context, sandbox string, c podruntim
 	id := fmt.Sprintf("%s-%s-%d", c.Container.Name, c.Pod.Name, c.Attempt)
 	w.change(pod.UID(c.Pod.UID), func(o *pod.Observed) {
 		o.Containers = slices.Insert(o.Containers, 0, pod.Container{ID: id, Name: c.Container.Name, SandboxID: sandbox,
-			Attempt: c.Attempt, State: pod.ContainerCreated, Hash: c.Hash})
+			Attempt: c.Attempt, State: pod.ContainerCreated, Hash: c.Hash, PreStop: pod.PreStop(c.Container)})
 	})
 	return id, nil
 }
@@ -329,7 +351,13 @@ func (w *world) StopContainer(ctx context.Context, id string, grace time.Duratio
 	if err := w.call(ctx, "StopContainer", fmt.Sprint(id, " ", grace)); err != nil {
 		return err
 	}
-	w.exit(w.find(id), 137)
+	w.change(w.find(id), func(o *pod.Observed) {
+		for i := range o.Containers {
+			if c := &o.Containers[i]; c.ID == id {
+				c.State, c.ExitCode, c.FinishedAt, c.Reason = pod.ContainerExited, 137, time.Now(), "Error"
+			}
+		}
+	})
 	return nil
 }
 

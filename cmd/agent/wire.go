@@ -64,7 +64,7 @@ func serve(ctx context.Context, s *settings, r podruntime.Runtime, log *slog.Log
 	}
 	a, err := agent.New(s.agent, agent.Deps{
 		Runtime:   r,
-		Prober:    probe.NewNetwork(s.agent.Version),
+		Network:   probe.NewNetwork(s.agent.Version),
 		Machine:   nodeMachine{m},
 		API:       s.api,
 		HostFiles: hostFiles{s.agent.RootDir},
