@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -12,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"nodelet/agent/admit"
+	"nodelet/agent/csi"
 	"nodelet/agent/desired"
 	"nodelet/agent/kubeapi"
 	"nodelet/agent/mirror"
@@ -23,6 +26,7 @@ import (
 	"nodelet/agent/podruntime"
 	"nodelet/agent/probe"
 	"nodelet/agent/publish"
+	"nodelet/agent/pulled"
 	"nodelet/agent/source"
 	"nodelet/agent/volume"
 	"nodelet/agent/worker"
@@ -33,33 +37,28 @@ import (
 type Deps struct {
 	// Runtime runs the pods.
 	Runtime podruntime.Runtime
-	// Network is what network probes and HTTP hooks reach.
-	Network Network
+	// Prober is what network probes reach.
+	Prober probe.Target
 	// Machine tells the machine's facts.
 	Machine node.Machine
-	// API is the connection to the API server, as this node.
+	// API is the connection to the API server, as this node; nil for an agent
+	// without one, which runs static pods alone.
 	API *kubeapi.Client
 	// Watches follows the API server's objects; nil for API's own watches.
 	Watches kubeapi.Watches
 	// HostFiles are the machine's; nil where pods are told of none.
 	HostFiles HostFiles
+	// CSI says that the machine may have CSI drivers, which register below the
+	// configuration's RootDir.
+	CSI bool
 	// VolumeStore is where the pods' volumes live; nil for directories and mounts
-	// below the configuration's RootDir.
+	// below the configuration's RootDir, where what is to be remembered is then too.
 	VolumeStore volume.Store
 	// Rand is the source of all of the agent's randomness. New draws from it
 	// and keeps no reference.
 	Rand *rand.Rand
 	// Logger gets the agent's log; nil for none.
 	Logger *slog.Logger
-}
-
-// Network is what the agent reaches of containers other than through the runtime.
-type Network interface {
-	probe.Target
-	// Hook makes the request of an HTTP lifecycle hook; any answer is success.
-	// Of the request, Kind and Probe are not used. A probe.Warning is success
-	// that the pod's owner should hear of.
-	Hook(ctx context.Context, r probe.Request, action *v1.HTTPGetAction) error
 }
 
 // Agent is one node.
@@ -77,6 +76,9 @@ type Agent struct {
 	recorder  *kubeapi.Recorder
 	objects   *kubeapi.Objects
 	volumes   *volume.Manager
+	pulled    *pulled.Records
+	// csi is nil where there are no CSI drivers.
+	csi *csi.Manager
 	// static are the sources of static pods.
 	static []func(context.Context)
 }
@@ -90,11 +92,18 @@ func New(config Config, deps Deps) (*Agent, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	if deps.Watches == nil {
+	switch {
+	case deps.standalone():
+		deps.Watches = noWatches{}
+	case deps.Watches == nil:
 		deps.Watches = deps.API
 	}
 	deps.Logger = deps.Logger.With("node", config.NodeName)
 	a := &Agent{config: config, deps: deps}
+	var err error
+	if a.pulled, err = pulled.New(a.pulledDir(), config.ImagePulls, deps.Logger); err != nil {
+		return nil, err
+	}
 	a.wire()
 	return a, nil
 }
@@ -111,9 +120,11 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	parts.Go(func() { a.observer.Run(ctx) })
 	parts.Go(func() { a.node.Run(ctx) })
-	parts.Go(func() { a.publisher.Run(ctx) })
 	parts.Go(func() { a.prober.Run(ctx) })
 	parts.Go(func() { a.volumes.Run(ctx) })
+	if a.csi != nil {
+		parts.Go(func() { a.csi.Run(ctx) })
+	}
 	// What runs must be known before anything is planned.
 	select {
 	case <-ctx.Done():
@@ -131,6 +142,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, run := range a.static {
 		parts.Go(func() { run(ctx) })
 	}
+	if a.deps.standalone() {
+		<-ctx.Done()
+		return nil
+	}
+	parts.Go(func() { a.publisher.Run(ctx) })
 	// The others were bound to the node as the API server has it: only that one
 	// has all labels.
 	select {
@@ -165,9 +181,14 @@ func (a *Agent) wire() {
 		a.worker.Retry(uid)
 		a.volumes.ObjectChanged(uid)
 	})
-	a.volumes = volume.New(volume.Config{Root: a.config.RootDir, SyncPeriod: a.config.SyncFrequency}, volume.Deps{
-		Objects: objects{a.objects}, Tokens: tokens{a.deps.API}, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
-		Allocatable: func() v1.ResourceList { return a.node.AnyNode().Status.Allocatable }})
+	volumes := volume.Deps{
+		Objects: objects{a.objects}, Tokens: tokens{a.deps.API}, Claims: a.deps.API, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
+		Node: func() *v1.Node { return a.node.AnyNode() }}
+	if a.deps.CSI && !a.deps.standalone() {
+		a.csi = a.newCSI()
+		volumes.CSI = a.csi
+	}
+	a.volumes = volume.New(volume.Config{Root: a.config.RootDir, SyncPeriod: a.config.SyncFrequency}, volumes)
 
 	a.observer = observe.New(observe.Config{
 		RelistPeriod: a.config.RelistPeriod,
@@ -194,15 +215,26 @@ func (a *Agent) wire() {
 	a.mirrors = mirror.New(mirror.Deps{API: a.deps.API, Desired: a.desired,
 		Node: func() *v1.Node { return a.node.Node() }, Log: log})
 	a.publisher = publish.New(a.deps.API, a.mirrors.Mirror, log)
-	a.prober = probe.New(probe.Deps{Target: a.deps.Network, Exec: execer{a.deps.Runtime}, Rand: a.rand(),
+	a.prober = probe.New(probe.Deps{Target: a.deps.Prober, Exec: execer{a.deps.Runtime}, Rand: a.rand(),
 		Changed: mark, Event: a.event, Log: log})
 	a.node = a.newNode()
 	a.worker = a.newWorker()
 }
 
+// pulledDir is where the records of pulled images are; "" where all is in memory.
+func (a *Agent) pulledDir() string {
+	if a.deps.VolumeStore != nil {
+		return ""
+	}
+	return filepath.Join(a.config.RootDir, "image_manager")
+}
+
 // sources are where the configuration has pods come from.
 func (a *Agent) sources() []pod.Source {
-	sources := []pod.Source{pod.SourceAPI}
+	var sources []pod.Source
+	if !a.deps.standalone() {
+		sources = append(sources, pod.SourceAPI)
+	}
 	if a.config.StaticPodPath != "" {
 		sources = append(sources, pod.SourceFile)
 	}
@@ -225,16 +257,31 @@ func (a *Agent) wireStatic() {
 	}
 }
 
+func (a *Agent) newCSI() *csi.Manager {
+	config := csi.DefaultConfig()
+	config.NodeName, config.Root = a.config.NodeName, a.config.RootDir
+	return csi.New(config, csi.Deps{API: a.deps.API, Log: a.deps.Logger,
+		Node: func() *v1.Node { return a.node.Node() }, Report: func() { a.node.Update() }})
+}
+
 func (a *Agent) newNode() *node.Manager {
 	c := &a.config
+	var inUse func() ([]v1.UniqueVolumeName, bool)
+	if a.csi != nil {
+		inUse = a.csi.InUse
+	}
+	var api node.API
+	if !a.deps.standalone() {
+		api = a.deps.API
+	}
 	return node.New(node.Config{
 		Name: c.NodeName, Labels: c.Labels, Taints: c.RegisterWithTaints, ProviderID: c.ProviderID,
 		RegisterNode: c.RegisterNode, Version: c.Version, MaxPods: c.MaxPods,
 		ExternalCloudProvider: c.CloudProvider == CloudProviderExternal, NodeIPs: c.NodeIPs,
 		StatusUpdateFrequency: c.NodeStatusUpdateFrequency, StatusReportFrequency: c.NodeStatusReportFrequency,
 		LeaseDuration: c.NodeLeaseDuration, RuntimeTimeout: c.RuntimeRequestTimeout,
-	}, node.Deps{API: a.deps.API, Machine: a.deps.Machine, Runtime: a.deps.Runtime,
-		Event: a.recorder.NodeEvent, Rand: a.rand(), Log: a.deps.Logger})
+	}, node.Deps{API: api, Machine: a.deps.Machine, Runtime: a.deps.Runtime,
+		VolumesInUse: inUse, Event: a.recorder.NodeEvent, Rand: a.rand(), Log: a.deps.Logger})
 }
 
 func (a *Agent) newWorker() *worker.Worker {
@@ -254,8 +301,7 @@ func (a *Agent) newWorker() *worker.Worker {
 	return worker.New(config, worker.Deps{
 		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
 		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
-		Hooks:   hooks{execer{a.deps.Runtime}, a.deps.Network, a.event},
-		Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
+		Hooks: hooks{&probe.Hooks{Target: a.deps.Prober, Exec: execer{a.deps.Runtime}, Event: a.event}}, Pulled: a.pulled, Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
 		Event: a.event, Rand: a.rand(), Log: a.deps.Logger,
 	})
 }
@@ -275,4 +321,44 @@ func (a *Agent) event(e pod.Event) {
 	a.deps.Logger.Log(context.Background(), level, e.Message,
 		"reason", e.Reason, "pod", pod.FullName(e.Pod), "container", e.Container)
 	a.recorder.PodEvent(e)
+}
+
+// execer makes exec probes through the runtime's streams.
+type execer struct{ podruntime.Streams }
+
+// hooks are lifecycle hooks as the worker asks for them.
+type hooks struct{ *probe.Hooks }
+
+// RunHook implements worker.Hooks.
+func (h hooks) RunHook(ctx context.Context, p *v1.Pod, c *v1.Container, id, podIP string, handler *v1.LifecycleHandler) error {
+	return h.Run(ctx, probe.HookRequest{Pod: p, Container: c, ContainerID: id, PodIP: podIP, Handler: handler})
+}
+
+// maxProbeOutput bounds what is kept of a probe's output, as with the kubelet.
+const maxProbeOutput = 10 << 10
+
+// ProbeExec runs a command and returns what it wrote.
+func (e execer) ProbeExec(ctx context.Context, containerID string, command []string) (int, string, error) {
+	var out bytes.Buffer
+	limited := &limitedWriter{w: &out, left: maxProbeOutput}
+	code, err := e.Exec(ctx, containerID, podruntime.ExecOptions{Command: command,
+		StreamOptions: podruntime.StreamOptions{Stdout: limited, Stderr: limited}})
+	return code, out.String(), err
+}
+
+// limitedWriter keeps the first bytes and takes the rest without keeping it.
+// Standard output and error may write at once.
+type limitedWriter struct {
+	mu   sync.Mutex
+	w    *bytes.Buffer
+	left int
+}
+
+func (l *limitedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(p), l.left)
+	l.left -= n
+	l.w.Write(p[:n])
+	return len(p), nil
 }

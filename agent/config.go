@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kubeletapis "k8s.io/kubelet/pkg/apis"
+
+	"nodelet/agent/pulled"
 )
 
 // CloudProviderExternal is the only CloudProvider.
@@ -93,6 +95,9 @@ type Config struct {
 	MaxPods int
 	// MaxContainerRestartPeriod is the longest crash-loop back-off.
 	MaxContainerRestartPeriod time.Duration
+	// ImagePulls says which images on the node a pod may use without having pulled
+	// them.
+	ImagePulls pulled.Policy
 	// MaxParallelImagePulls bounds the image pulls under way.
 	MaxParallelImagePulls int
 	// SyncFrequency is how often a pod is looked at though nothing has happened.
@@ -162,6 +167,9 @@ func (c *Config) Validate() error {
 	if !filepath.IsAbs(c.RootDir) {
 		fault("RootDir", fmt.Sprintf("%q", c.RootDir), "an absolute path")
 	}
+	if c.PodLogsDir != "" && !filepath.IsAbs(c.PodLogsDir) {
+		fault("PodLogsDir", fmt.Sprintf("%q", c.PodLogsDir), "an absolute path, or empty")
+	}
 	if c.CgroupRoot != "" && !filepath.IsAbs(c.CgroupRoot) {
 		fault("CgroupRoot", fmt.Sprintf("%q", c.CgroupRoot), "an absolute path such as /pods, or empty")
 	}
@@ -190,6 +198,7 @@ func (c *Config) Validate() error {
 	if p := c.MaxContainerRestartPeriod; p < time.Second || p > 300*time.Second {
 		fault("MaxContainerRestartPeriod", p, "between 1s and 5m0s")
 	}
+	faults = append(faults, c.ImagePulls.Validate()...)
 	if c.MaxParallelImagePulls < 1 {
 		fault("MaxParallelImagePulls", c.MaxParallelImagePulls, "1 or more")
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"nodelet/agent/kubeapi"
 	"nodelet/agent/pod"
 )
 
@@ -30,7 +31,7 @@ func TestStaticPodConfig(t *testing.T) {
 			if c.fault == "" && err != nil || c.fault != "" && (err == nil || !strings.Contains(err.Error(), c.fault)) {
 				t.Errorf("error %v, want one of %q", err, c.fault)
 			}
-			if got := (&Agent{config: config}).sources(); len(got) != c.sources || got[0] != pod.SourceAPI {
+			if got := (&Agent{config: config, deps: Deps{API: &kubeapi.Client{}}}).sources(); len(got) != c.sources || got[0] != pod.SourceAPI {
 				t.Errorf("sources %q", got)
 			}
 		})

@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 		c.agent.stop()
 		c.sim.stop()
 		unmountBelow(c.dir)
+		unlinkBelow(c.path("logs"))
 		if err := os.RemoveAll(c.dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
@@ -69,6 +70,16 @@ func unmountBelow(dir string) {
 	for line := range strings.Lines(string(mounts)) {
 		if at := strings.Fields(line)[1]; strings.HasPrefix(at, dir+"/") {
 			_ = syscall.Unmount(at, syscall.MNT_DETACH)
+		}
+	}
+}
+
+// unlinkBelow removes the flat links to logs in a directory.
+func unlinkBelow(dir string) {
+	links, _ := filepath.Glob("/var/log/containers/*.log")
+	for _, link := range links {
+		if to, err := os.Readlink(link); err == nil && strings.HasPrefix(to, dir+"/") {
+			_ = os.Remove(link)
 		}
 	}
 }
@@ -164,14 +175,11 @@ func (c *cluster) startAgent(t testing.TB, args ...string) {
 	if !c.agent.ended() {
 		return
 	}
-	args = append([]string{"--kubeconfig", c.path("node.kubeconfig"), "--hostname-override", nodeName,
-		"--docker-endpoint", c.engine.Endpoint, "--root-dir", c.path("kubelet"), "--healthz-port", "0",
-		"--cluster-dns", "10.96.0.10", "--cluster-domain", "cluster.local", "--eviction-hard", "",
-		"--cgroup-root", "/nodelet-e2e", "--pod-manifest-path", c.path("manifests"), "--file-check-frequency", "1s"}, args...)
-	if err := c.agent.start(c.path("agent.log"), c.path("agent"), args...); err != nil {
-		t.Fatal(err)
-	}
+	c.startProcess(t, append([]string{"--kubeconfig", c.path("node.kubeconfig")}, args...)...)
 	c.eventually(t, "the node is Ready", time.Minute, func(ctx context.Context) error {
+		if c.agent.ended() {
+			t.Fatal("the agent has ended: ", c.agent.logTail())
+		}
 		n, err := c.kube.CoreV1().Nodes().Get(ctx, nodeName, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -183,6 +191,23 @@ func (c *cluster) startAgent(t testing.TB, args ...string) {
 		}
 		return fmt.Errorf("conditions %+v", n.Status.Conditions)
 	})
+}
+
+// startProcess starts the agent's process with what all of them are given.
+func (c *cluster) startProcess(t testing.TB, args ...string) {
+	t.Helper()
+	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n" +
+		"podLogsDir: " + c.path("logs") + "\ncontainerLogMaxSize: 3Mi\ncontainerLogMaxFiles: 2\n"
+	if err := os.WriteFile(c.path("config.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args = append([]string{"--config", c.path("config.yaml"), "--hostname-override", nodeName,
+		"--docker-endpoint", c.engine.Endpoint, "--root-dir", c.path("kubelet"), "--healthz-port", "0",
+		"--cluster-dns", "10.96.0.10", "--cluster-domain", "cluster.local", "--eviction-hard", "",
+		"--cgroup-root", "/nodelet-e2e", "--pod-manifest-path", c.path("manifests"), "--file-check-frequency", "1s"}, args...)
+	if err := c.agent.start(c.path("agent.log"), c.path("agent"), args...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // eventually waits until f returns nil.

@@ -32,21 +32,16 @@ func (r *Runtime) Probe(ctx context.Context, request probe.Request) (ok bool, ou
 	return false, failure(request), nil
 }
 
-// Hook makes the request of an HTTP lifecycle hook, as probe.Network does: a
-// container that runs answers.
-func (r *Runtime) Hook(ctx context.Context, request probe.Request, _ *v1.HTTPGetAction) error {
+// Hook implements probe.Target: whatever runs answers.
+func (r *Runtime) Hook(ctx context.Context, request probe.HookRequest) error {
 	if err := r.enter(ctx); err != nil {
-		return fmt.Errorf("asking container %s of pod %s: %w", request.Container.Name, pod.FullName(request.Pod), err)
+		return fmt.Errorf("running a hook of container %s of pod %s: %w", request.Container.Name, pod.FullName(request.Pod), err)
 	}
 	defer r.unlock()
-	if p := r.pods[pod.UID(request.Pod.UID)]; p != nil {
-		for _, c := range p.containers {
-			if c.Name == request.Container.Name && c.State == pod.ContainerRunning {
-				return nil
-			}
-		}
+	if c := r.containers[request.ContainerID]; c == nil || c.State != pod.ContainerRunning {
+		return fmt.Errorf("dial tcp %s: connect: connection refused", request.PodIP)
 	}
-	return fmt.Errorf("dial tcp %s: connect: connection refused", request.PodIP)
+	return nil
 }
 
 // failure is what the kubelet's prober says of a failed probe.

@@ -163,7 +163,7 @@ func (f *fleet) newNode(name string, index int, g *NodeGroup) (*simNode, error) 
 	n.machine = newMachine(name, address, capacity)
 	n.runtime = fakeruntime.New(fakeruntime.Options{Rand: random, Script: f.script, PodCIDR: podCIDR, HostIP: address})
 	n.config = f.agentConfig(name, g)
-	n.deps = agent.Deps{Runtime: n.runtime, Network: n.runtime, Machine: n.machine, API: api,
+	n.deps = agent.Deps{Runtime: n.runtime, Prober: n.runtime, Machine: n.machine, API: api,
 		VolumeStore: volume.NewMemory(), Rand: random, Logger: f.agentLog()}
 	if f.hub != nil {
 		n.deps.Watches = &linkedWatches{hub: f.hub, link: n.link}

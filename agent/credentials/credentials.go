@@ -9,11 +9,16 @@ package credentials
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
+	v1 "k8s.io/api/core/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"nodelet/agent/podruntime"
 )
@@ -41,6 +46,16 @@ type entry struct {
 	port   string
 	prefix string
 	auth   podruntime.Auth
+	// secret is where it is from; nil for the node's own.
+	secret *kubeletconfig.ImagePullSecret
+}
+
+// Credential is one to try for an image.
+type Credential struct {
+	podruntime.Auth
+	// Secret is the pod's secret that has it, without a credential in it but a
+	// hash of this one; nil for one that is not from a secret.
+	Secret *kubeletconfig.ImagePullSecret
 }
 
 // hub is the registry of images that name none, and hubServer what Docker calls
@@ -56,18 +71,42 @@ const (
 func New(configs ...Config) Keyring {
 	var k Keyring
 	for _, config := range configs {
-		var own []entry
-		for registry, auth := range config {
-			if e, ok := parseEntry(registry, auth); ok {
-				own = append(own, e)
-			}
-		}
-		// A map has no order; give it one before names that mean the same meet.
-		slices.SortFunc(own, func(a, b entry) int { return compareAuth(a.auth, b.auth) })
-		k.entries = append(k.entries, own...)
+		k.add(config, nil)
 	}
-	slices.SortStableFunc(k.entries, func(a, b entry) int { return cmp.Compare(b.name, a.name) })
+	k.sort()
 	return k
+}
+
+// add adds the entries of a configuration, which is from a secret or not.
+func (k *Keyring) add(config Config, secret *v1.Secret) {
+	var own []entry
+	for registry, auth := range config {
+		e, ok := parseEntry(registry, auth)
+		if !ok {
+			continue
+		}
+		if secret != nil {
+			e.secret = &kubeletconfig.ImagePullSecret{UID: string(secret.UID), Namespace: secret.Namespace,
+				Name: secret.Name, CredentialHash: hash(e.auth)}
+		}
+		own = append(own, e)
+	}
+	// A map has no order; give it one before names that mean the same meet.
+	slices.SortFunc(own, func(a, b entry) int { return compareAuth(a.auth, b.auth) })
+	k.entries = append(k.entries, own...)
+}
+
+func (k *Keyring) sort() {
+	slices.SortStableFunc(k.entries, func(a, b entry) int { return cmp.Compare(b.name, a.name) })
+}
+
+// hash tells credentials apart without giving them away.
+func hash(auth podruntime.Auth) string {
+	data, err := json.Marshal(auth)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(data))
 }
 
 func compareAuth(a, b podruntime.Auth) int {
@@ -86,7 +125,7 @@ func (k Keyring) Then(next Keyring) Keyring {
 // that is invalid has no credentials.
 //
 // ServerAddress is the registry that the image comes from.
-func (k Keyring) Lookup(image string) []podruntime.Auth {
+func (k Keyring) Lookup(image string) []Credential {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
 		return nil
@@ -97,19 +136,19 @@ func (k Keyring) Lookup(image string) []podruntime.Auth {
 	if domain == hub {
 		server = hubServer
 	}
-	var auths []podruntime.Auth
+	var found []Credential
 	for _, e := range k.entries {
 		if e.port != port || !strings.HasPrefix(repository, e.prefix) || !slices.EqualFunc(e.host, host, matchLabel) {
 			continue
 		}
-		auth := e.auth
-		auth.ServerAddress = server
-		auths = append(auths, auth)
+		c := Credential{e.auth, e.secret}
+		c.ServerAddress = server
+		found = append(found, c)
 	}
 	for _, next := range k.next {
-		auths = append(auths, next.Lookup(image)...)
+		found = append(found, next.Lookup(image)...)
 	}
-	return auths
+	return found
 }
 
 // parseEntry reads the name of a registry: a scheme is dropped, and so is /v1/

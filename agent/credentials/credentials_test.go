@@ -11,6 +11,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"nodelet/agent/podruntime"
 )
@@ -175,12 +176,31 @@ func TestLookupGivesTheWholeCredential(t *testing.T) {
 	} {
 		want := auth
 		want.ServerAddress = server
-		if got := k.Lookup(image); !slices.Equal(got, []podruntime.Auth{want}) {
+		if got := k.Lookup(image); !slices.Equal(got, []Credential{{Auth: want}}) {
 			t.Errorf("for %s: %+v, want %+v", image, got, want)
 		}
 	}
 	if got := k.Lookup("empty.com/app"); got != nil {
 		t.Errorf("an empty credential was offered: %+v", got)
+	}
+}
+
+func TestCredentialTellsItsSecret(t *testing.T) {
+	secret := func(name, password string) *v1.Secret {
+		return &v1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID("uid-" + name)}, Type: v1.SecretTypeDockerConfigJson,
+			Data: map[string][]byte{v1.DockerConfigJsonKey: []byte(`{"auths":{"example.com":{"username":"u","password":"` + password + `"}}}`)}}
+	}
+	k, errs := FromSecrets([]*v1.Secret{secret("a", "p"), secret("b", "p"), secret("c", "q")})
+	found := k.Then(keyringOf("example.com")).Lookup("example.com/app")
+	if len(errs) > 0 || len(found) != 4 || found[3].Secret != nil {
+		t.Fatalf("found %+v, %v", found, errs)
+	}
+	a, b, c := found[0].Secret, found[1].Secret, found[2].Secret
+	if a.Name != "a" || a.Namespace != "ns" || a.UID != "uid-a" || len(a.CredentialHash) != 64 || strings.Contains(a.CredentialHash, "p") {
+		t.Errorf("the first is from %+v", a)
+	}
+	if a.CredentialHash != b.CredentialHash || a.CredentialHash == c.CredentialHash {
+		t.Errorf("hashes %s, %s and of another credential %s", a.CredentialHash, b.CredentialHash, c.CredentialHash)
 	}
 }
 

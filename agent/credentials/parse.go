@@ -93,7 +93,7 @@ func parseAuth(auth string) (username, password string, ok bool) {
 // Secrets of other types are passed over. What cannot be read is an error each
 // and does not keep the rest from being used.
 func FromSecrets(secrets []*v1.Secret) (Keyring, []error) {
-	var configs []Config
+	var k Keyring
 	var errs []error
 	for _, s := range secrets {
 		var config Config
@@ -107,9 +107,10 @@ func FromSecrets(secrets []*v1.Secret) (Keyring, []error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("image pull secret %s/%s: %w", s.Namespace, s.Name, err))
 		}
-		configs = append(configs, config)
+		k.add(config, s)
 	}
-	return New(configs...), errs
+	k.sort()
+	return k, errs
 }
 
 func parseKey(s *v1.Secret, key string, parse func([]byte) (Config, error)) (Config, error) {

@@ -17,33 +17,24 @@ import (
 	"nodelet/agent/podruntime"
 )
 
-// PullImage fetches an image, with each credential in turn until one does.
+// PullImage implements podruntime.Images.
 func (r *Runtime) PullImage(ctx context.Context, request podruntime.PullRequest, progress func(podruntime.PullProgress)) (string, error) {
 	ref, err := reference.ParseNormalizedNamed(request.Ref)
 	if err != nil {
 		return "", fmt.Errorf("%w: couldn't parse image name %q: %w", podruntime.ErrInvalidImageName, request.Ref, err)
 	}
-	name := reference.TagNameOnly(ref).String()
-	auths := request.Auths
-	if len(auths) == 0 {
-		auths = []podruntime.Auth{{}}
+	err = r.pull(ctx, reference.TagNameOnly(ref).String(), request.Auth, progress)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return "", fmt.Errorf("pulling image %q: %w", request.Ref, ctx.Err())
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", podruntime.ErrImagePull, err)
 	}
-	var faults []error
-	for _, auth := range auths {
-		err := r.pull(ctx, name, auth, progress)
-		if err == nil {
-			found, err := r.Image(ctx, request.Ref)
-			if err != nil {
-				return "", fmt.Errorf("%w: looking for the image that was pulled: %w", podruntime.ErrImagePull, err)
-			}
-			return found.ID, nil
-		}
-		if ctx.Err() != nil {
-			return "", fmt.Errorf("pulling image %q: %w", request.Ref, ctx.Err())
-		}
-		faults = append(faults, err)
+	found, err := r.Image(ctx, request.Ref)
+	if err != nil {
+		return "", fmt.Errorf("%w: looking for the image that was pulled: %w", podruntime.ErrImagePull, err)
 	}
-	return "", fmt.Errorf("%w: %w", podruntime.ErrImagePull, errors.Join(faults...))
+	return found.ID, nil
 }
 
 func (r *Runtime) pull(ctx context.Context, name string, auth podruntime.Auth, progress func(podruntime.PullProgress)) error {

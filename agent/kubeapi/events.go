@@ -20,10 +20,12 @@ type Recorder struct {
 }
 
 // NewRecorder returns a Recorder of events of one node. They are lost when it
-// is shut down before they were written.
+// is shut down before they were written, and those of a nil Client go nowhere.
 func (c *Client) NewRecorder(nodeName string) *Recorder {
 	b := record.NewBroadcaster()
-	b.StartRecordingToSink(&corev1.EventSinkImpl{Interface: c.events.Events(metav1.NamespaceAll)})
+	if c != nil {
+		b.StartRecordingToSink(&corev1.EventSinkImpl{Interface: c.events.Events(metav1.NamespaceAll)})
+	}
 	return &Recorder{
 		broadcaster: b,
 		recorder:    b.NewRecorder(scheme.Scheme, v1.EventSource{Component: "kubelet", Host: nodeName}),

@@ -79,11 +79,16 @@ type Config struct {
 	RuntimeTimeout time.Duration
 }
 
-// Deps is what the manager works with. All are needed.
+// Deps is what the manager works with.
 type Deps struct {
+	// API is nil for a node that has no API server: Run then only keeps AnyNode
+	// and HostIPs.
 	API     API
 	Machine Machine
 	Runtime Runtime
+	// VolumesInUse are the unique names of the volumes that must not be detached,
+	// sorted; false while they are not known. Nil for a node that has none.
+	VolumesInUse func() ([]v1.UniqueVolumeName, bool)
 	// Event is told what an administrator should hear of.
 	Event func(eventType, reason, message string)
 	// Rand is used by the manager alone.
@@ -91,13 +96,15 @@ type Deps struct {
 	Log  *slog.Logger
 }
 
-// Manager keeps one Node. Healthy, Node, HostIPs and the Node handler's methods
-// may be called concurrently.
+// Manager keeps one Node. Healthy, Node, HostIPs, Update and the Node handler's
+// methods may be called concurrently.
 type Manager struct {
 	config Config
 	Deps
 	registered chan struct{}
 	described  chan struct{}
+	// stirred has an element when the status is to be looked at soon.
+	stirred chan struct{}
 	// turned is when Run's loop last turned, in Unix ns; 0 before it ran.
 	turned atomic.Int64
 
@@ -121,14 +128,15 @@ type Manager struct {
 
 // New returns a Manager; nothing happens before Run.
 func New(config Config, deps Deps) *Manager {
-	return &Manager{config: config, Deps: deps, registered: make(chan struct{}), described: make(chan struct{})}
+	return &Manager{config: config, Deps: deps, registered: make(chan struct{}), described: make(chan struct{}),
+		stirred: make(chan struct{}, 1)}
 }
 
 // Registered is closed once the Node exists and its status was written.
 func (m *Manager) Registered() <-chan struct{} { return m.registered }
 
 // Described is closed once AnyNode returns a Node: when it is known from the API
-// server, or the API server could not be asked for the first time.
+// server, or the API server could not be asked for the first time, or there is none.
 func (m *Manager) Described() <-chan struct{} { return m.described }
 
 // AnyNode returns the newest known Node object, or as long as there is none the
@@ -188,6 +196,18 @@ func (m *Manager) NodeSet(n *v1.Node) {
 // makes it again only when it is started anew.
 func (m *Manager) NodeDeleted() { m.Log.Warn("The Node object was deleted") }
 
+// Update has the status computed soon, and written if it has changed. It does not
+// wait.
+func (m *Manager) Update() {
+	select {
+	case m.stirred <- struct{}{}:
+	default:
+	}
+}
+
+// describeRetry is between two tries to find out what the machine is.
+const describeRetry = time.Second
+
 // hung is for how long nothing may come of Run's loop: every call in it is
 // bounded, and a few in a row may take their whole time.
 const hung = 3 * time.Minute
@@ -208,6 +228,10 @@ func (m *Manager) Healthy() error {
 // Run registers the node, writes its status at once and then as due, and keeps
 // its lease, until ctx ends.
 func (m *Manager) Run(ctx context.Context) {
+	if m.API == nil {
+		m.runAlone(ctx)
+		return
+	}
 	if !m.register(ctx) {
 		return
 	}
@@ -240,7 +264,25 @@ func (m *Manager) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-wait:
+		case <-m.stirred:
 		}
+	}
+}
+
+// runAlone keeps the description of a node that nobody else has.
+func (m *Manager) runAlone(ctx context.Context) {
+	described := false
+	for ctx.Err() == nil {
+		m.turned.Store(time.Now().UnixNano())
+		wait := m.config.StatusUpdateFrequency
+		if _, err := m.describe(ctx); err != nil {
+			m.Log.Warn("Could not describe the node", "err", err, "retry", describeRetry)
+			wait = describeRetry
+		} else if !described {
+			described = true
+			close(m.described)
+		}
+		pause(ctx, wait)
 	}
 }
 

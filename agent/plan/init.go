@@ -57,7 +57,7 @@ func (p *planner) runInit(sandbox *pod.Sandbox, c *v1.Container) bool {
 	cur := p.Observed.Container(c.Name)
 	if cur != nil && cur.SandboxID != sandbox.ID && cur.State == pod.ContainerExited {
 		// Everything is initialized again in a new sandbox.
-		p.start(sandbox, c, cur.Attempt+1, p.History.Containers[c.Name].Restart)
+		p.start(sandbox, c, p.nextAttempt(c), p.History.Containers[c.Name].Restart)
 		return false
 	}
 	if cur != nil && cur.State == pod.ContainerExited && cur.ExitCode == 0 {

@@ -76,8 +76,8 @@ const (
 	// StartContainer makes sure of the image, creates the container, starts it
 	// and runs its postStart hook.
 	StartContainer
-	// PreStop runs the preStop hook of a container that is to be stopped later.
-	PreStop
+	// RunPreStop runs the preStop hook of a container that is to be stopped later.
+	RunPreStop
 	// StopContainer runs the container's preStop hook, unless that was run, and
 	// stops the container, both within one grace period.
 	StopContainer
@@ -92,7 +92,7 @@ const (
 // String is the kind's name, for logs and tests.
 func (k Kind) String() string {
 	return [...]string{"None", "RunSandbox", "StopSandbox", "RemoveSandbox",
-		"StartContainer", "PreStop", "StopContainer", "RemoveContainer",
+		"StartContainer", "RunPreStop", "StopContainer", "RemoveContainer",
 		"MountVolumes", "UnmountVolumes", "RemoveDirectory"}[k]
 }
 
@@ -106,8 +106,10 @@ type Action struct {
 	Container string
 	// Attempt is the number of the incarnation to make.
 	Attempt uint32
-	// Grace is how long a StopContainer may take.
-	Grace time.Duration
+	// Grace is how long a StopContainer may take; PreStop how much of it the
+	// container's preStop hook may have, 0 for none.
+	Grace   time.Duration
+	PreStop time.Duration
 	// Message is why a container is stopped, for the event.
 	Message string
 	// Restart is what the container's crash-loop back-off becomes by this
@@ -124,7 +126,7 @@ func (a Action) Key() string {
 	switch a.Kind {
 	case RunSandbox, StartContainer, MountVolumes:
 		return makeKey
-	case PreStop:
+	case RunPreStop:
 		return "prestop/" + a.ID
 	case StopContainer:
 		return "stop/" + a.ID
@@ -148,7 +150,7 @@ func Next(in Input) Result {
 	p := &planner{Input: in}
 	p.result.Phase = p.phase()
 	switch {
-	case in.Desired == nil && !in.SourcesReady:
+	case in.Desired == nil && p.result.Phase == pod.Syncing:
 		// Perhaps a source that was not heard yet wants it.
 	case p.result.Phase == pod.Syncing:
 		p.sync()
@@ -174,7 +176,7 @@ type planner struct {
 // looked at. Terminated is concluded by terminate.
 func (p *planner) phase() pod.Phase {
 	if p.Desired == nil {
-		if p.SourcesReady {
+		if p.SourcesReady || p.History.Phase != pod.Syncing {
 			return pod.Terminating
 		}
 		return pod.Syncing

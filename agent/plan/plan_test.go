@@ -324,7 +324,11 @@ func describe(a plan.Action) string {
 	case plan.RunSandbox, plan.StartContainer:
 		fmt.Fprintf(&b, " attempt=%d", a.Attempt)
 	case plan.StopContainer:
-		fmt.Fprintf(&b, " grace=%s %q", a.Grace, a.Message)
+		fmt.Fprintf(&b, " grace=%s", a.Grace)
+		if a.PreStop > 0 {
+			fmt.Fprintf(&b, " pre-stop=%s", a.PreStop)
+		}
+		fmt.Fprintf(&b, " %q", a.Message)
 	}
 	b.WriteString("\n")
 	return b.String()
@@ -340,7 +344,7 @@ func (l *life) begin(a plan.Action, underway bool) {
 		c.Restart, c.Failure = a.Restart, plan.Failure{}
 	case a.Kind == plan.StopContainer && a.Replace:
 		c.Replace = a.ID
-	case a.Kind == plan.PreStop && !underway:
+	case a.Kind == plan.RunPreStop && !underway:
 		c.PreStopped = a.ID
 	}
 	l.history.Containers[a.Container] = c

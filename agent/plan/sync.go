@@ -113,8 +113,7 @@ func (p *planner) stopUnwanted() {
 			continue
 		}
 		if c.State == pod.ContainerRunning || c.State == pod.ContainerUnknown {
-			p.do(Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: p.grace(),
-				Message: fmt.Sprintf("Stopping container %s", c.Name)})
+			p.do(p.stopAction(c, p.grace(), ""))
 		} else {
 			p.do(Action{Kind: RemoveContainer, ID: c.ID, Container: c.Name})
 		}
@@ -128,8 +127,7 @@ func (p *planner) replaceSandbox(old *pod.Sandbox) {
 	for i := range p.Observed.Containers {
 		if c := &p.Observed.Containers[i]; c.State == pod.ContainerRunning || c.State == pod.ContainerUnknown {
 			stopping = true
-			p.do(Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: p.grace(),
-				Message: fmt.Sprintf("Stopping container %s", c.Name)})
+			p.do(p.stopAction(c, p.grace(), ""))
 		}
 	}
 	if stopping {
@@ -191,7 +189,7 @@ func (p *planner) prune() {
 func (p *planner) syncContainer(sandbox *pod.Sandbox, c *v1.Container) {
 	cur := p.Observed.Container(c.Name)
 	if cur == nil {
-		p.start(sandbox, c, p.firstAttempt(c), p.History.Containers[c.Name].Restart)
+		p.start(sandbox, c, p.nextAttempt(c), p.History.Containers[c.Name].Restart)
 		return
 	}
 	switch cur.State {
@@ -204,7 +202,7 @@ func (p *planner) syncContainer(sandbox *pod.Sandbox, c *v1.Container) {
 		// runtime gives the same container again, or one in the new sandbox.
 		attempt := cur.Attempt
 		if cur.SandboxID != sandbox.ID {
-			attempt++
+			attempt = p.nextAttempt(c)
 		}
 		p.start(sandbox, c, attempt, p.History.Containers[c.Name].Restart)
 	case pod.ContainerExited:
@@ -214,13 +212,19 @@ func (p *planner) syncContainer(sandbox *pod.Sandbox, c *v1.Container) {
 	}
 }
 
-// firstAttempt is the number of a container's first incarnation in the runtime.
-// It goes on from the pod's status where the runtime has lost older ones.
-func (p *planner) firstAttempt(c *v1.Container) uint32 {
-	if status := containerStatus(p.Desired.Pod, c.Name); status != nil && status.ContainerID != "" {
-		return uint32(status.RestartCount) + 1
+// nextAttempt is the number of a container's next incarnation: one more than
+// that of the newest in the runtime or, where that has lost newer ones, of the
+// newest in the pod's status.
+func (p *planner) nextAttempt(c *v1.Container) uint32 {
+	var next uint32
+	if cur := p.Observed.Container(c.Name); cur != nil {
+		next = cur.Attempt + 1
 	}
-	return 0
+	status := containerStatus(p.Desired.Pod, c.Name)
+	if status != nil && (status.ContainerID != "" || status.LastTerminationState.Terminated != nil) {
+		next = max(next, uint32(status.RestartCount)+1)
+	}
+	return next
 }
 
 // checkRunning stops a running container that is not what it should be.
@@ -264,8 +268,9 @@ func (p *planner) probeGrace(probe *v1.Probe) time.Duration {
 }
 
 func (p *planner) stop(c *v1.Container, cur *pod.Container, message string, grace time.Duration) {
-	p.do(Action{Kind: StopContainer, ID: cur.ID, Container: c.Name, Message: message,
-		Grace: max(grace, MinimumGrace), Replace: cur.Hash != pod.ContainerHash(c)})
+	a := p.stopAction(cur, grace, message)
+	a.Replace = cur.Hash != pod.ContainerHash(c)
+	p.do(a)
 }
 
 // restart starts the next incarnation of a dead container, unless it is backed
@@ -282,7 +287,7 @@ func (p *planner) restart(sandbox *pod.Sandbox, c *v1.Container, dead *pod.Conta
 			h.Restart.Delay, c.Name, p.Desired.Pod.Name, p.Desired.Pod.Namespace, p.Desired.UID()))
 		return
 	}
-	p.start(sandbox, c, dead.Attempt+1, h.Restart.Next(dead.ID, at, p.Backoff.RestartInitial, p.Backoff.RestartMax))
+	p.start(sandbox, c, p.nextAttempt(c), h.Restart.Next(dead.ID, at, p.Backoff.RestartInitial, p.Backoff.RestartMax))
 }
 
 // start starts a container, one at a time in a pod, unless the last attempt

@@ -137,19 +137,31 @@ func (p *planner) preStop(c *pod.Container) {
 	if c.PreStop == nil || stopping || p.History.Containers[c.Name].PreStopped == c.ID {
 		return
 	}
-	p.do(Action{Kind: PreStop, ID: c.ID, Container: c.Name})
+	p.do(Action{Kind: RunPreStop, ID: c.ID, Container: c.Name})
 }
 
 // end stops a container within grace. A stop that is under way with a longer
 // grace is overtaken.
 func (p *planner) end(c *pod.Container, grace time.Duration) {
-	a := Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: max(grace, MinimumGrace),
-		Message: fmt.Sprintf("Stopping container %s", c.Name)}
+	a := p.stopAction(c, grace, "")
 	if under, busy := p.History.InFlight[a.Key()]; busy && p.overtakes(under, a) {
 		p.result.Actions = append(p.result.Actions, a)
 		return
 	}
 	p.do(a)
+}
+
+// stopAction stops a container, for the reason that the event is to tell if there
+// is one.
+func (p *planner) stopAction(c *pod.Container, grace time.Duration, message string) Action {
+	a := Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: max(grace, MinimumGrace), Message: message}
+	if message == "" {
+		a.Message = fmt.Sprintf("Stopping container %s", c.Name)
+	}
+	if c.PreStop != nil {
+		a.PreStop = max(grace, 0)
+	}
+	return a
 }
 
 // overtakes reports whether a's end would come before that of a stop under way.

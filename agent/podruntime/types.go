@@ -67,8 +67,8 @@ type Mount struct {
 type PullRequest struct {
 	// Ref is the image reference as the container's spec has it.
 	Ref string
-	// Auths are tried in order; none means anonymously.
-	Auths []Auth
+	// Auth is the credential to show; the zero value for none.
+	Auth Auth
 	// Pod is the pod that asked.
 	Pod *v1.Pod
 }

@@ -31,17 +31,19 @@ func Owned(t v1.PodConditionType) bool {
 }
 
 // conditions returns the pod's conditions: those of others first, then ours.
-func (in *Input) conditions(status *v1.PodStatus) []v1.PodCondition {
+// comes is the phase that the pod comes to: while what is left of it ends, its
+// conditions are already those of that phase.
+func (in *Input) conditions(status *v1.PodStatus, comes v1.PodPhase) []v1.PodCondition {
 	var all []v1.PodCondition
 	for _, c := range in.Desired.Pod.Status.Conditions {
 		if !Owned(c.Type) {
 			all = append(all, c)
 		}
 	}
-	containersReady := in.containersReady(status)
+	containersReady := in.containersReady(status, comes)
 	for _, c := range []v1.PodCondition{
 		in.readyToStart(),
-		in.initialized(status),
+		in.initialized(status, comes),
 		in.ready(containersReady, all),
 		containersReady,
 		{Type: v1.PodScheduled, Status: v1.ConditionTrue},
@@ -74,13 +76,15 @@ func (in *Input) readyToStart() v1.PodCondition {
 	return c
 }
 
-func (in *Input) initialized(status *v1.PodStatus) v1.PodCondition {
+// initialized is about the init containers. A pod that was initialized once
+// stays so.
+func (in *Input) initialized(status *v1.PodStatus, comes v1.PodPhase) v1.PodCondition {
 	c := v1.PodCondition{Type: v1.PodInitialized, Status: v1.ConditionTrue}
-	if status.Phase == v1.PodSucceeded {
+	if comes == v1.PodSucceeded {
 		c.Reason = reasonPodCompleted
 		return c
 	}
-	if in.anyStarted(status) {
+	if in.anyStarted(status) || statusOf(in.Previous.Conditions, v1.PodInitialized) == v1.ConditionTrue {
 		return c
 	}
 	var incomplete []string
@@ -106,9 +110,9 @@ func (in *Input) isSidecar(name string) bool {
 	return init && pod.IsSidecar(c)
 }
 
-func (in *Input) containersReady(status *v1.PodStatus) v1.PodCondition {
+func (in *Input) containersReady(status *v1.PodStatus, comes v1.PodPhase) v1.PodCondition {
 	c := v1.PodCondition{Type: v1.ContainersReady, Status: v1.ConditionFalse}
-	switch status.Phase {
+	switch comes {
 	case v1.PodSucceeded:
 		c.Reason = reasonPodCompleted
 		return c

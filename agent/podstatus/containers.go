@@ -15,7 +15,9 @@ const (
 	reasonContainerCreating = "ContainerCreating"
 	reasonPodInitializing   = "PodInitializing"
 	reasonStatusUnknown     = "ContainerStatusUnknown"
+	reasonCompleted         = "Completed"
 	lostMessage             = "The container could not be located when the pod was terminated"
+	initLostMessage         = "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally"
 	lostExitCode            = 137
 )
 
@@ -25,9 +27,15 @@ func (in *Input) containerStatuses(containers []v1.Container, previous []v1.Cont
 		return nil
 	}
 	statuses := make([]v1.ContainerStatus, 0, len(containers))
+	ended := in.finalPhase() != ""
 	for i := range containers {
 		c := &containers[i]
-		status := in.containerStatus(c, find(previous, c.Name))
+		old := find(previous, c.Name)
+		status := in.containerStatus(c, old)
+		if ended && status.State.Waiting != nil && old != nil && old.State.Terminated != nil {
+			// In a pod that has ended nothing starts again.
+			status = *old.DeepCopy()
+		}
 		in.setReady(c, &status)
 		statuses = append(statuses, status)
 	}
@@ -56,6 +64,10 @@ func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.Co
 		ContainerID:  in.containerID(cur),
 		RestartCount: int32(cur.Attempt),
 		VolumeMounts: volumeMounts(c),
+	}
+	if old != nil {
+		// The runtime may have lost newer incarnations.
+		status.RestartCount = max(status.RestartCount, old.RestartCount)
 	}
 	setResources(c, &status)
 	status.LastTerminationState = in.lastTermination(c, cur, old)
@@ -99,6 +111,9 @@ func (in *Input) absent(c *v1.Container, old *v1.ContainerStatus) v1.ContainerSt
 		State:        in.waitingState(c),
 	}
 	setResources(c, &status)
+	if in.initLost(c) {
+		status.State = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{Reason: reasonCompleted, Message: initLostMessage}}
+	}
 	if old == nil {
 		return status
 	}
@@ -108,6 +123,7 @@ func (in *Input) absent(c *v1.Container, old *v1.ContainerStatus) v1.ContainerSt
 	case old.State.Terminated != nil:
 		// It has ended and was removed since.
 		status = *old.DeepCopy()
+	case in.initLost(c):
 	case old.State.Running != nil && in.Phase == pod.Syncing:
 		// It vanished while it was to run; it will be started again.
 		status.LastTerminationState.Terminated = lost()
@@ -116,6 +132,20 @@ func (in *Input) absent(c *v1.Container, old *v1.ContainerStatus) v1.ContainerSt
 		status.ContainerID, status.ImageID = old.ContainerID, old.ImageID
 	}
 	return status
+}
+
+// initLost reports whether an init container has done its work for certain,
+// though the runtime knows nothing of it any more.
+func (in *Input) initLost(c *v1.Container) bool {
+	if !in.isInit(c) || pod.IsSidecar(c) {
+		return false
+	}
+	for i := range in.Desired.Pod.Spec.Containers {
+		if in.Observed.Container(in.Desired.Pod.Spec.Containers[i].Name) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func lost() *v1.ContainerStateTerminated {

@@ -6,30 +6,37 @@ import (
 	"nodelet/agent/pod"
 )
 
-// setPhase sets phase, reason and message. A phase that is final stays, and
-// none becomes final while something still runs.
-func (in *Input) setPhase(status *v1.PodStatus) {
-	final := in.finalPhase()
-	phase := in.phaseOf(status)
-	switch {
-	case final != "":
-		status.Phase, status.Reason, status.Message = final, in.Previous.Reason, in.Previous.Message
-		return
-	case in.End != nil:
-		phase, status.Reason, status.Message = v1.PodFailed, in.End.Reason, in.End.Message
-	case in.Phase == pod.Terminated && !pod.IsTerminal(phase) && in.Desired.Source == pod.SourceAPI:
-		phase = v1.PodFailed
+// setPhase sets phase, reason and message, and returns the phase that the pod
+// comes to, for its conditions. A phase that is final stays, and none is told
+// before nothing of the pod runs any more, nor ever will.
+func (in *Input) setPhase(status *v1.PodStatus) (comes v1.PodPhase) {
+	old := in.Previous
+	if final := in.finalPhase(); final != "" {
+		status.Phase, status.Reason, status.Message = final, old.Reason, old.Message
+		return final
 	}
-	if pod.IsTerminal(phase) && in.Observed.AnyRunning() {
-		phase, status.Reason, status.Message = in.Previous.Phase, "", ""
-		if phase == "" {
-			phase = v1.PodPending
+	comes = in.phaseOf(status)
+	switch {
+	case in.End != nil:
+		comes, status.Reason, status.Message = v1.PodFailed, in.End.Reason, in.End.Message
+	case in.Phase == pod.Syncing && pod.IsTerminal(comes):
+		// Something is to run yet: a container that was stopped to be replaced,
+		// for one, whatever its restart policy.
+		comes = v1.PodRunning
+	case in.Phase == pod.Terminated && !pod.IsTerminal(comes) && in.Desired.Source == pod.SourceAPI:
+		comes = v1.PodFailed
+	}
+	status.Phase = comes
+	if pod.IsTerminal(comes) && in.Phase != pod.Terminated {
+		status.Phase, status.Reason, status.Message = old.Phase, "", ""
+		if status.Phase == "" {
+			status.Phase = v1.PodPending
 		}
 	}
-	if phase == in.Previous.Phase && status.Reason == "" {
-		status.Reason, status.Message = in.Previous.Reason, in.Previous.Message
+	if status.Phase == old.Phase && status.Reason == "" {
+		status.Reason, status.Message = old.Reason, old.Message
 	}
-	status.Phase = phase
+	return comes
 }
 
 // finalPhase is the phase that the pod ended in before, or "".

@@ -19,7 +19,7 @@ import (
 func (n *Network) grpc(ctx context.Context, r Request, action *v1.GRPCAction) (bool, string, error) {
 	addr := address("", r.PodIP, int(action.Port))
 	conn, err := grpc.NewClient("passthrough:///"+addr,
-		grpc.WithUserAgent("kube-probe/"+n.version),
+		grpc.WithUserAgent(n.userAgent),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }))
 	if err != nil {

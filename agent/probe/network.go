@@ -25,8 +25,9 @@ const maxRedirects = 10
 
 // Network is the Target of a real node: it probes pods over the node's network.
 type Network struct {
-	// version is the kubelet's that it presents itself as: "1.37".
-	version   string
+	userAgent string
+	// hookAgent is the user agent of hooks.
+	hookAgent string
 	transport *http.Transport
 }
 
@@ -36,7 +37,8 @@ var _ Target = (*Network)(nil)
 // version, such as "v1.37.2", does.
 func NewNetwork(version string) *Network {
 	return &Network{
-		version: majorMinor(version),
+		userAgent: "kube-probe/" + majorMinor(version),
+		hookAgent: "kube-lifecycle/" + majorMinor(version),
 		transport: &http.Transport{
 			// A container's certificate says nothing to the node.
 			TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
@@ -100,7 +102,7 @@ func tcp(ctx context.Context, r Request, action *v1.TCPSocketAction) (bool, stri
 }
 
 func (n *Network) http(ctx context.Context, r Request, action *v1.HTTPGetAction) (bool, string, error) {
-	request, err := n.request(ctx, r, action, "probe")
+	request, err := n.request(ctx, r, action, n.userAgent)
 	if err != nil {
 		return false, "", err
 	}
@@ -139,8 +141,7 @@ func withinHost(request *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// request is an HTTP request for a purpose: "probe" or "lifecycle".
-func (n *Network) request(ctx context.Context, r Request, action *v1.HTTPGetAction, purpose string) (*http.Request, error) {
+func (n *Network) request(ctx context.Context, r Request, action *v1.HTTPGetAction, userAgent string) (*http.Request, error) {
 	port, err := portOf(action.Port, r.Container)
 	if err != nil {
 		return nil, err
@@ -163,7 +164,7 @@ func (n *Network) request(ctx context.Context, r Request, action *v1.HTTPGetActi
 	}
 	request.Host = request.Header.Get("Host")
 	if !has(request.Header, "User-Agent") {
-		request.Header.Set("User-Agent", "kube-"+purpose+"/"+n.version)
+		request.Header.Set("User-Agent", userAgent)
 	}
 	switch {
 	case !has(request.Header, "Accept"):

@@ -149,12 +149,18 @@ func (d *Dirs) SetUp(v *Volume) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case v.Kind == HostPath:
+	switch v.Kind {
+	case HostPath:
 		return d.setUpHostPath(v)
-	case v.Kind == EmptyDir:
+	case EmptyDir:
 		return d.setUpEmptyDir(v, dir)
-	case v.Kind == ConfigMap:
+	case Local:
+		return d.setUpLocal(v, dir)
+	case CSIDriver:
+		return d.setUpPublished(v, dir)
+	case Other:
+		return fmt.Errorf("unsupported volume type %q", v.Type)
+	case ConfigMap:
 		err = d.makeDir(dir, filesDirMode, v.FSGroup)
 	default:
 		// Not on a disk, from which secrets may be read later.
@@ -170,7 +176,7 @@ func (d *Dirs) setUpEmptyDir(v *Volume, dir string) error {
 	switch {
 	case v.Medium == v1.StorageMediumDefault:
 		return d.makeDir(dir, emptyDirMode, v.FSGroup)
-	case v.Medium == v1.StorageMediumMemory:
+	case v.Medium == v1.StorageMediumMemory || v.PageSize > 0:
 		return d.mountMemory(v, dir, emptyDirMode)
 	}
 	return fmt.Errorf("unknown storage medium %q", v.Medium)
@@ -210,6 +216,14 @@ func (d *Dirs) mountMemory(v *Volume, dir string, mode fs.FileMode) error {
 	options := fmt.Sprintf("mode=%#o", unixMode(mode, v.FSGroup))
 	if v.FSGroup != nil {
 		options += fmt.Sprintf(",gid=%d", *v.FSGroup)
+	}
+	if v.PageSize > 0 {
+		err := mountHugePages(dir, options+fmt.Sprintf(",pagesize=%d", v.PageSize))
+		if err == nil && v.FSGroup != nil {
+			// The option cannot say this bit here.
+			err = os.Chmod(dir, fs.ModeSetgid|mode|0o070)
+		}
+		return err
 	}
 	if v.Size > 0 {
 		options += fmt.Sprintf(",size=%d", v.Size)
@@ -265,72 +279,4 @@ func (d *Dirs) makeDir(dir string, mode fs.FileMode, group *int64) error {
 		return err
 	}
 	return os.Rename(made, dir)
-}
-
-// setUpHostPath checks that what a hostPath volume wants is there, or makes it.
-func (d *Dirs) setUpHostPath(v *Volume) error {
-	_, err := os.Stat(v.Path)
-	missing := errors.Is(err, fs.ErrNotExist)
-	switch v.PathType {
-	case v1.HostPathUnset:
-		return nil
-	case v1.HostPathDirectoryOrCreate:
-		if missing {
-			if err := d.at("mkdir", v.Path); err != nil {
-				return err
-			}
-			return os.MkdirAll(v.Path, 0o755)
-		}
-		return checkType(v.Path, v1.HostPathDirectory, "directory")
-	case v1.HostPathFileOrCreate:
-		if missing {
-			if err := d.at("create", v.Path); err != nil {
-				return err
-			}
-			f, err := os.OpenFile(v.Path, os.O_CREATE|os.O_RDONLY, 0o644)
-			if err != nil {
-				return err
-			}
-			return f.Close()
-		}
-		return checkType(v.Path, v1.HostPathFile, "file")
-	case v1.HostPathDirectory:
-		return checkType(v.Path, v.PathType, "directory")
-	case v1.HostPathFile:
-		return checkType(v.Path, v.PathType, "file")
-	case v1.HostPathSocket:
-		return checkType(v.Path, v.PathType, "socket file")
-	case v1.HostPathCharDev:
-		return checkType(v.Path, v.PathType, "character device")
-	case v1.HostPathBlockDev:
-		return checkType(v.Path, v.PathType, "block device")
-	}
-	return fmt.Errorf("%s is an invalid volume type", v.PathType)
-}
-
-// checkType compares what is at a path of the machine, links followed.
-func checkType(path string, want v1.HostPathType, name string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("hostPath type check failed: %s is not a %s: %w", path, name, err)
-	}
-	var is v1.HostPathType
-	switch mode := info.Mode(); {
-	case mode.IsRegular():
-		is = v1.HostPathFile
-	case mode.IsDir():
-		is = v1.HostPathDirectory
-	case mode&fs.ModeSocket != 0:
-		is = v1.HostPathSocket
-	case mode&fs.ModeCharDevice != 0:
-		is = v1.HostPathCharDev
-	case mode&fs.ModeDevice != 0:
-		is = v1.HostPathBlockDev
-	default:
-		is = "FIFO"
-	}
-	if is != want {
-		return fmt.Errorf("hostPath type check failed: %s is not a %s, it's a %s", path, name, is)
-	}
-	return nil
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package volume
 
 import (
@@ -77,8 +79,9 @@ func (w *world) restart() {
 
 func (w *world) manager(store Store) *Manager {
 	return New(Config{SyncPeriod: time.Minute}, Deps{Objects: w, Tokens: w, Store: store,
-		Allocatable: func() v1.ResourceList {
-			return v1.ResourceList{v1.ResourceCPU: resource.MustParse("4"), v1.ResourceMemory: resource.MustParse("1Gi")}
+		Node: func() *v1.Node {
+			return &v1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"zone": "a"}}, Status: v1.NodeStatus{
+				Allocatable: v1.ResourceList{v1.ResourceCPU: resource.MustParse("4"), v1.ResourceMemory: resource.MustParse("1Gi")}}}
 		},
 		Event: func(e pod.Event) { w.mu.Lock(); w.events = append(w.events, e); w.mu.Unlock() },
 		Rand:  rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler)})
@@ -165,6 +168,12 @@ func podOf(t testing.TB, spec string) *v1.Pod {
 	}
 	if len(p.Spec.Containers) == 0 {
 		p.Spec.Containers = []v1.Container{{Name: "c"}}
+	}
+	// All volumes are used, and be it as a device.
+	for _, v := range p.Spec.Volumes {
+		if c := &p.Spec.Containers[0]; !isUsed(p, v.Name) {
+			c.VolumeDevices = append(c.VolumeDevices, v1.VolumeDevice{Name: v.Name})
+		}
 	}
 	return p
 }

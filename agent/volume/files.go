@@ -20,6 +20,11 @@ type known struct {
 	// objects that Objects has, so they cost nothing while it keeps them.
 	configMaps map[string]*v1.ConfigMap
 	secrets    map[string]*v1.Secret
+	// claims are the persistent volumes, by the volumes' names in the pod.
+	claims map[string]*v1.PersistentVolume
+	// unused are the volumes that were not set up for want of a container that
+	// mounts them.
+	unused []string
 }
 
 // builder puts together one volume's files.
@@ -176,7 +181,7 @@ func (b *builder) downwardAPI(items []v1.DownwardAPIVolumeFile) error {
 		case item.FieldRef != nil:
 			value, err = podenv.Field(b.pod, item.FieldRef.FieldPath)
 		case item.ResourceFieldRef != nil:
-			value, err = podenv.ResourceFieldOf(item.ResourceFieldRef, b.pod, b.Allocatable())
+			value, err = podenv.ResourceFieldOf(item.ResourceFieldRef, b.pod, b.Node().Status.Allocatable)
 		}
 		if err == nil {
 			err = b.add(item.Path, []byte(value), item.Mode)

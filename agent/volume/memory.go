@@ -13,7 +13,8 @@ import (
 
 // Memory is the Store of simulated nodes. It keeps the volumes' files, equal
 // contents once for all pods and nodes of the process, and nothing of what
-// containers would do with them. All methods may be called concurrently.
+// containers would do with them. It has volumes of every type. All methods may be
+// called concurrently.
 type Memory struct {
 	mu   sync.Mutex
 	pods map[pod.UID][]memoryVolume
@@ -107,6 +108,9 @@ func (s *Memory) HostPath(v *Volume, sub SubPath) (string, error) {
 	}
 	return path.Join(dir, sub.Path), nil
 }
+
+// UnmountSubPaths is in VolumeStore. There are none.
+func (s *Memory) UnmountSubPaths(pod.UID) error { return nil }
 
 // TearDown is in VolumeStore.
 func (s *Memory) TearDown(uid pod.UID) error {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package volume
 
 import (
@@ -11,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/types"
+
+	v1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/pod"
 )
@@ -244,6 +248,7 @@ func TestNamesThatAreNone(t *testing.T) {
 	for _, name := range []string{"", "..", "a/b", "..new-e"} {
 		p := podOf(t, emptyDirPod)
 		p.Spec.Volumes[0].Name = name
+		p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: name}}
 		if err := w.Mount(t.Context(), p); err == nil {
 			t.Errorf("volume name %q went well", name)
 		}

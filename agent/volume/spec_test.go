@@ -1,3 +1,5 @@
+//go:build linux
+
 package volume
 
 import (
@@ -163,7 +165,7 @@ volumes:
 			t.Errorf("mounted %s", line)
 		}
 	}
-	p.Spec.Volumes = []v1.Volume{{Name: "x", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{Medium: "Cloud"}}}}
+	p = podOf(t, `volumes: [{name: x, emptyDir: {medium: Cloud}}]`)
 	if err := w.Mount(t.Context(), p); err == nil || !strings.HasSuffix(err.Error(), `unknown storage medium "Cloud"`) {
 		t.Errorf("error %v", err)
 	}

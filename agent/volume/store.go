@@ -39,7 +39,10 @@ type VolumeStore interface {
 	SetUp(v *Volume) error
 	// HostPath is what to bind into a container for a mount of v.
 	HostPath(v *Volume, s SubPath) (string, error)
-	// TearDown unmounts and removes all of a pod's volumes.
+	// UnmountSubPaths unmounts what HostPath has bound for a pod.
+	UnmountSubPaths(uid pod.UID) error
+	// TearDown unmounts and removes all of a pod's volumes. Those of CSI drivers
+	// were unmounted before.
 	TearDown(uid pod.UID) error
 }
 
@@ -54,26 +57,43 @@ const (
 	Secret      Kind = "secret"
 	DownwardAPI Kind = "downward-api"
 	Projected   Kind = "projected"
+	Local       Kind = "local-volume"
+	// CSIDriver is what a CSI driver mounts.
+	CSIDriver Kind = "csi"
+	// Other is what the agent cannot make; Volume.Type says what it is.
+	Other Kind = "other"
 )
 
 // hasFiles reports whether the agent writes the volume's files. Containers
 // cannot.
-func (k Kind) hasFiles() bool { return k != EmptyDir && k != HostPath }
+func (k Kind) hasFiles() bool {
+	return k == ConfigMap || k == Secret || k == DownwardAPI || k == Projected
+}
 
 // Volume is one volume of a pod and what belongs in it.
 type Volume struct {
-	Pod  pod.UID
+	Pod pod.UID
+	// Name is that in the pod, or a persistent volume's own.
 	Name string
 	Kind Kind
-	// Medium and Size, in bytes and 0 for no limit, are an emptyDir's. Size also
-	// limits what is kept in memory for the kinds with files.
+	// Type is the volume's type as a manifest has it, for those of kind Other.
+	Type string
+	// Medium is an emptyDir's.
 	Medium v1.StorageMedium
-	Size   int64
-	// Path and PathType are a hostPath's.
+	// Size limits what is kept in memory, in bytes; 0 for no limit.
+	Size int64
+	// PageSize is that of huge pages, in bytes.
+	PageSize int64
+	// Path is that of a hostPath or a local volume; PathType is a hostPath's.
 	Path     string
 	PathType v1.HostPathType
+	// ReadOnly is for volumes that no container of the pod may write to.
+	ReadOnly bool
 	// FSGroup is the group that is to have the volume; nil for none.
 	FSGroup *int64
+	// KeepOwners leaves what is in a local volume, or a CSI driver's, alone if the
+	// volume itself has the group already.
+	KeepOwners bool
 	// Files are by path below the volume, clean and relative; only for kinds
 	// with files.
 	Files map[string]File
@@ -101,9 +121,14 @@ type SubPath struct {
 	Index     int
 }
 
-// dir is the volume's directory below the pod's; hostPath volumes have none.
+// dir is the volume's directory below the pod's; a hostPath has none. That of a CSI
+// driver's volume is in a directory with what the agent notes of it.
 func (v *Volume) dir() string {
-	return filepath.Join("volumes", "kubernetes.io~"+string(v.Kind), v.Name)
+	dir := filepath.Join("volumes", "kubernetes.io~"+string(v.Kind), v.Name)
+	if v.Kind == CSIDriver {
+		dir = filepath.Join(dir, "mount")
+	}
+	return dir
 }
 
 const (

@@ -19,6 +19,9 @@ const subPathsDir = "volume-subpaths"
 // looks. So the agent opens it, checks where it is, and binds what it has opened
 // to a place that no container can write to.
 func (d *Dirs) HostPath(v *Volume, s SubPath) (string, error) {
+	if v.Kind == Other {
+		return "", fmt.Errorf("unsupported volume type %q", v.Type)
+	}
 	base := v.Path
 	if v.Kind != HostPath {
 		var err error
@@ -49,7 +52,7 @@ func (d *Dirs) HostPath(v *Volume, s SubPath) (string, error) {
 	}
 	defer func() { source.Close() }()
 	if missing != "" {
-		if v.Kind.hasFiles() {
+		if v.Kind.hasFiles() || v.ReadOnly {
 			return "", &fs.PathError{Op: "subPath", Path: s.Path, Err: fs.ErrNotExist}
 		}
 		made, err := d.makeBelow(base, source, missing)

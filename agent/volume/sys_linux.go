@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -35,6 +36,22 @@ func mountTmpfs(dir, options string) error {
 		return &fs.PathError{Op: "mount tmpfs", Path: dir, Err: err}
 	}
 	return nil
+}
+
+// mountHugePages mounts a file system of huge pages.
+func mountHugePages(dir, options string) error {
+	if err := unix.Mount("nodev", dir, "hugetlbfs", 0, options); err != nil {
+		return &fs.PathError{Op: "mount hugetlbfs", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// groupOf is the group that has a file.
+func groupOf(info fs.FileInfo) int64 {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int64(s.Gid)
+	}
+	return -1
 }
 
 // bindMount mounts what is open on target.

@@ -1,21 +1,23 @@
 // Package volume keeps the pods' directories and what their volumes hold.
 //
 // The Manager (this file) works out what belongs in each volume: spec.go says
-// what kind it is, files.go what is in a configMap, secret, downwardAPI or
-// projected volume, token.go asks for service account tokens, refresh.go keeps
-// all of it fresh. A Store puts it somewhere: Dirs into directories and mounts,
-// in the kubelet's layout (dirs.go; write.go swaps a volume's files at once;
-// subpath.go binds a path in a volume; remove.go takes all away), Memory nowhere
-// but in memory, for simulated nodes.
+// what kind it is, claims.go what is behind a claim, files.go what is in a
+// configMap, secret, downwardAPI or projected volume, token.go asks for service
+// account tokens, csi.go hands volumes to CSI drivers, refresh.go keeps all of it
+// fresh. A Store puts it somewhere: Dirs into directories and mounts, in the
+// kubelet's layout (dirs.go; hostpath.go has what lies elsewhere on the machine;
+// write.go swaps a volume's files at once; subpath.go binds a path in a volume;
+// remove_linux.go takes all away), Memory nowhere but in memory, for simulated
+// nodes.
 package volume
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,8 +60,13 @@ func DefaultConfig() Config {
 type Deps struct {
 	Objects Objects
 	Tokens  Tokens
-	// Allocatable is what of the node's resources pods can have.
-	Allocatable func() v1.ResourceList
+	// Claims may be nil: volumes of claims are then of kind Other.
+	Claims Claims
+	// CSI has the volumes of CSI drivers; nil where there are no drivers: such
+	// volumes are then of kind Other.
+	CSI CSI
+	// Node returns this node, as far as it is known.
+	Node func() *v1.Node
 	// Store is where volumes live; nil for directories below Config.Root.
 	Store Store
 	// Event gets what goes wrong with a mounted pod's volumes later on. It must
@@ -155,9 +162,9 @@ func (m *Manager) forget(e *entry) {
 
 // Mount makes the pod's directory and all that its volumes hold, and has them
 // kept fresh from then on. Where that has been done before, by an agent before a
-// restart as well, what is right already is not touched. The error joins one for
-// each volume that failed, in the words of the kubelet's FailedMount events; it
-// may well be gone with the next try.
+// restart as well, what is right already is not touched. Volumes that no container
+// uses are left out. The error joins those that failed, each in the words of a
+// FailedMount event of the kubelet; they may well be gone with the next try.
 func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 	e, err := m.take(ctx, pod.UID(p.UID))
 	if err != nil {
@@ -170,11 +177,17 @@ func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 	if err := m.Store.MakePod(e.uid); err != nil {
 		return fmt.Errorf("error making pod data directories: %w", err)
 	}
-	var errs []error
+	var failed failures
+	e.known.unused = nil
 	for i := range p.Spec.Volumes {
-		errs = append(errs, m.setUp(ctx, e, p, &p.Spec.Volumes[i]))
+		spec := &p.Spec.Volumes[i]
+		if !isUsed(p, spec.Name) {
+			e.known.unused = append(e.known.unused, spec.Name)
+			continue
+		}
+		failed.add(spec.Name, m.setUp(ctx, e, p, spec))
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := failed.join(); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -185,16 +198,22 @@ func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 }
 
 func (m *Manager) setUp(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volume) error {
-	v, err := m.volume(p, spec)
+	if err := m.lookUpClaim(ctx, e, p, spec); err != nil {
+		return &unprocessed{err}
+	}
+	v, err := m.volume(e, p, spec)
 	if err == nil && v.Kind.hasFiles() {
 		v.Files, err = m.files(ctx, e, p, spec)
 		v.MountPoints = mountPoints(p, spec.Name)
+	}
+	if err == nil && v.Kind == CSIDriver {
+		err = m.publish(ctx, e, p, spec, v)
 	}
 	if err == nil {
 		err = m.Store.SetUp(v)
 	}
 	if err != nil {
-		return fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", spec.Name, err)
+		return failedStep(v.Name, err)
 	}
 	return nil
 }
@@ -220,7 +239,7 @@ func (m *Manager) Mounts(p *v1.Pod, c *v1.Container, env []podruntime.EnvVar) ([
 	}
 	mounts := make([]podruntime.Mount, 0, len(c.VolumeMounts))
 	for i := range c.VolumeMounts {
-		mount, err := m.mount(p, c, i, env)
+		mount, err := m.mount(e, p, c, i, env)
 		if err != nil {
 			return nil, err
 		}
@@ -229,14 +248,21 @@ func (m *Manager) Mounts(p *v1.Pod, c *v1.Container, env []podruntime.EnvVar) ([
 	return mounts, nil
 }
 
-func (m *Manager) mount(p *v1.Pod, c *v1.Container, index int, env []podruntime.EnvVar) (podruntime.Mount, error) {
+func (m *Manager) mount(e *entry, p *v1.Pod, c *v1.Container, index int, env []podruntime.EnvVar) (podruntime.Mount, error) {
 	spec := &c.VolumeMounts[index]
 	none := podruntime.Mount{}
 	source := volumeOf(p, spec.Name)
 	if source == nil {
 		return none, fmt.Errorf("cannot find volume %q to mount into container %q", spec.Name, c.Name)
 	}
-	v, err := m.volume(p, source)
+	if i := slices.Index(e.known.unused, spec.Name); i >= 0 {
+		// An ephemeral container is the first to use it.
+		if err := m.setUp(context.Background(), e, p, source); err != nil {
+			return none, err
+		}
+		e.known.unused = slices.Delete(e.known.unused, i, i+1)
+	}
+	v, err := m.volume(e, p, source)
 	if err != nil {
 		return none, err
 	}
@@ -256,7 +282,7 @@ func (m *Manager) mount(p *v1.Pod, c *v1.Container, index int, env []podruntime.
 	if err != nil {
 		return none, err
 	}
-	mount := podruntime.Mount{HostPath: hostPath, ContainerPath: spec.MountPath, ReadOnly: spec.ReadOnly || v.Kind.hasFiles()}
+	mount := podruntime.Mount{HostPath: hostPath, ContainerPath: spec.MountPath, ReadOnly: spec.ReadOnly || v.ReadOnly || v.Kind.hasFiles()}
 	if !path.IsAbs(mount.ContainerPath) {
 		mount.ContainerPath = "/" + mount.ContainerPath
 	}
@@ -307,7 +333,7 @@ func (m *Manager) Unmount(ctx context.Context, uid pod.UID) error {
 	}
 	defer e.leave()
 	defer m.forgetUnmounted(e)
-	return m.tearDown(e)
+	return m.tearDown(ctx, e)
 }
 
 // Remove removes what is left of a pod's directory, volumes included. While
@@ -319,7 +345,7 @@ func (m *Manager) Remove(ctx context.Context, uid pod.UID) error {
 	}
 	defer e.leave()
 	defer m.forgetUnmounted(e)
-	if err := m.tearDown(e); err != nil {
+	if err := m.tearDown(ctx, e); err != nil {
 		return err
 	}
 	if err := m.Store.RemovePod(uid); err != nil {
@@ -328,13 +354,17 @@ func (m *Manager) Remove(ctx context.Context, uid pod.UID) error {
 	return nil
 }
 
-func (m *Manager) tearDown(e *entry) error {
+func (m *Manager) tearDown(ctx context.Context, e *entry) error {
 	// Nothing is refreshed any more, even if this does not go well at once.
 	m.mu.Lock()
 	e.mounted = false
 	m.queue.remove(e)
 	m.mu.Unlock()
-	if err := m.Store.TearDown(e.uid); err != nil {
+	err := m.unpublish(ctx, e.uid)
+	if err == nil {
+		err = m.Store.TearDown(e.uid)
+	}
+	if err != nil {
 		return fmt.Errorf("UnmountVolume.TearDown failed for pod %q: %w", e.uid, err)
 	}
 	m.mu.Lock()

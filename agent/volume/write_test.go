@@ -1,3 +1,5 @@
+//go:build linux
+
 package volume
 
 import (
@@ -101,6 +103,7 @@ func TestRepair(t *testing.T) {
 		"link removed":    func() error { return os.Remove(filepath.Join(dir, "k1")) },
 		"file removed":    func() error { return os.Remove(filepath.Join(dir, "..data/k1")) },
 		"file changed":    func() error { return os.WriteFile(filepath.Join(dir, "k1"), []byte("evil"), 0o644) },
+		"file renamed":    func() error { return os.Rename(filepath.Join(dir, "..data/k1"), filepath.Join(dir, "..data/k3")) },
 		"file more":       func() error { return os.WriteFile(filepath.Join(dir, "..data/k3"), nil, 0o644) },
 		"set removed":     func() error { return os.RemoveAll(filepath.Join(dir, w.set())) },
 		"data removed":    func() error { return os.Remove(filepath.Join(dir, dataLink)) },

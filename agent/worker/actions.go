@@ -35,6 +35,10 @@ type task struct {
 	observed pod.Observed
 	action   plan.Action
 	preStop  *preStop // of a container to be stopped; nil for none
+	// alive ends with the agent. What the runtime was asked to make is waited for as
+	// long, though the pod may be to end: it might go on after it was cancelled, and
+	// leave something of a pod that is gone.
+	alive context.Context
 }
 
 // start begins an action. One that is under way with the same key is overtaken:
@@ -49,11 +53,12 @@ func (w *Worker) start(ctx context.Context, st *state, uid pod.UID, t task) {
 	case plan.StopContainer:
 		w.killing(t)
 		t.preStop = w.preStopOf(ctx, st, t)
-	case plan.PreStop:
+	case plan.RunPreStop:
 		t.preStop = w.preStopOf(ctx, st, t)
 	}
 	st.seq++
 	seq := st.seq
+	t.alive = ctx
 	ctx, cancel := context.WithCancel(ctx)
 	st.flights[key] = flight{seq, cancel}
 	st.history.InFlight[key] = t.action
@@ -84,7 +89,7 @@ func (w *Worker) execute(ctx context.Context, uid pod.UID, t task) (failure *pla
 		return w.runSandbox(ctx, t), nil
 	case plan.StartContainer:
 		return w.startContainer(ctx, t), nil
-	case plan.PreStop:
+	case plan.RunPreStop:
 		t.preStop.wait(ctx, nil)
 	case plan.StopContainer:
 		err = w.stopContainer(ctx, t)
@@ -126,8 +131,18 @@ func (w *Worker) mountVolumes(ctx context.Context, t task) *plan.Failure {
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}
-	w.event(t.desired.Pod, "", v1.EventTypeWarning, eventFailedMount, err.Error())
+	for _, one := range joined(err) {
+		w.event(t.desired.Pod, "", v1.EventTypeWarning, eventFailedMount, one.Error())
+	}
 	return &plan.Failure{Reason: eventFailedMount, Message: err.Error()}
+}
+
+// joined are the errors that one was joined from.
+func joined(err error) []error {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		return several.Unwrap()
+	}
+	return []error{err}
 }
 
 func (w *Worker) runSandbox(ctx context.Context, t task) *plan.Failure {
@@ -137,7 +152,7 @@ func (w *Worker) runSandbox(ctx context.Context, t task) *plan.Failure {
 	}
 	config, err := w.sandboxConfig(p, t.action.Attempt)
 	if err == nil {
-		_, err = w.Sandboxes.RunSandbox(ctx, config)
+		_, err = w.Sandboxes.RunSandbox(t.alive, config)
 	}
 	if err == nil || ctx.Err() != nil {
 		return nil
@@ -161,12 +176,15 @@ func (w *Worker) startContainer(ctx context.Context, t task) *plan.Failure {
 	if err != nil {
 		return w.startFailed(ctx, p, c, reasonConfig, err)
 	}
-	id, err := w.Containers.CreateContainer(ctx, a.ID, config)
+	id, err := w.Containers.CreateContainer(t.alive, a.ID, config)
 	if err != nil {
 		return w.startFailed(ctx, p, c, "CreateContainerError", err)
 	}
 	w.event(p, c.Name, v1.EventTypeNormal, eventCreated, "Container created")
-	if err := w.Containers.StartContainer(ctx, id); err != nil {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err := w.Containers.StartContainer(t.alive, id); err != nil {
 		return w.startFailed(ctx, p, c, "RunContainerError", err)
 	}
 	w.event(p, c.Name, v1.EventTypeNormal, eventStarted, "Container started")
@@ -189,20 +207,20 @@ func (w *Worker) killing(t task) {
 	}
 }
 
-// stopContainer waits for the container's preStop hook and stops the container;
-// the two share the grace, of which the container has the minimum at least.
+// stopContainer waits for the container's preStop hook and stops the container,
+// which has what the hook leaves of the grace, and the minimum at least.
 func (w *Worker) stopContainer(ctx context.Context, t task) error {
 	a := t.action
 	grace := a.Grace
 	if t.preStop != nil {
 		began := time.Now()
-		timer := time.NewTimer(grace)
+		timer := time.NewTimer(a.PreStop)
 		defer timer.Stop()
 		t.preStop.wait(ctx, timer.C)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		grace = max(grace-time.Since(began), plan.MinimumGrace)
+		grace = max(a.PreStop-time.Since(began), plan.MinimumGrace)
 	}
 	err := w.Containers.StopContainer(ctx, a.ID, grace)
 	if err == nil && t.preStop != nil {

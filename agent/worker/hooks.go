@@ -2,9 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -14,37 +11,16 @@ import (
 	"nodelet/agent/pod"
 )
 
+// Hooks runs containers' lifecycle hooks.
+type Hooks interface {
+	// RunHook runs one to its end or to that of ctx. podIP is the pod's primary
+	// address. The error may hold what the hook has written.
+	RunHook(ctx context.Context, p *v1.Pod, c *v1.Container, containerID, podIP string, h *v1.LifecycleHandler) error
+}
+
 // reasonPostStart is the waiting reason of a container whose postStart hook
 // failed.
 const reasonPostStart = "PostStartHookError"
-
-// runHook runs a lifecycle hook of a running container. The error's text is the
-// kubelet's; it may hold secrets, so no event says it.
-func (w *Worker) runHook(ctx context.Context, p *v1.Pod, c *v1.Container, id, podIP string, h *v1.LifecycleHandler) error {
-	where := fmt.Sprintf("for Container %q in Pod %q failed - error", c.Name, fmt.Sprintf("%s_%s(%s)", p.Name, p.Namespace, p.UID))
-	switch {
-	case h.Exec != nil:
-		code, output, err := w.Hooks.Exec(ctx, id, h.Exec.Command)
-		if err == nil && code != 0 {
-			err = fmt.Errorf("command '%s' exited with %d", strings.Join(h.Exec.Command, " "), code)
-		}
-		if err != nil {
-			return fmt.Errorf("Exec lifecycle hook (%v) %s: %w, message: %q", h.Exec.Command, where, err, output)
-		}
-	case h.HTTPGet != nil:
-		if err := w.Hooks.Get(ctx, p, c, podIP, h.HTTPGet); err != nil {
-			return fmt.Errorf("HTTP lifecycle hook (%s) %s: %w", h.HTTPGet.Path, where, err)
-		}
-	case h.Sleep != nil:
-		pause(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
-		if ctx.Err() != nil {
-			return fmt.Errorf("Sleep lifecycle hook (%d) %s: container terminated before sleep hook finished", h.Sleep.Seconds, where)
-		}
-	default:
-		return errors.New("Cannot run handler: invalid handler")
-	}
-	return nil
-}
 
 // postStart runs the hook of a container that has just started. If it fails the
 // container is stopped; its restart policy says what then.
@@ -53,14 +29,15 @@ func (w *Worker) postStart(ctx context.Context, t task, c *v1.Container, id stri
 		return nil
 	}
 	p := t.desired.Pod
-	err := w.runHook(ctx, p, c, id, w.podIP(t), c.Lifecycle.PostStart)
+	err := w.Hooks.RunHook(ctx, p, c, id, w.podIP(t), c.Lifecycle.PostStart)
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}
 	w.event(p, c.Name, v1.EventTypeWarning, eventFailedPostStart, "PostStartHook failed")
+	grace := time.Duration(pod.TerminationGrace(p)) * time.Second
 	stop := t
 	stop.action = plan.Action{Kind: plan.StopContainer, ID: id, Container: c.Name, Message: eventFailedPostStart,
-		Grace: time.Duration(pod.TerminationGrace(p)) * time.Second}
+		Grace: max(grace, plan.MinimumGrace), PreStop: grace}
 	w.killing(stop)
 	if c.Lifecycle.PreStop != nil {
 		stop.preStop = w.newPreStop(ctx, t, c, id, c.Lifecycle.PreStop)
@@ -131,7 +108,7 @@ func (w *Worker) newPreStop(ctx context.Context, t task, c *v1.Container, id str
 	w.actions.Go(func() {
 		defer close(h.done)
 		defer cancel()
-		if err := w.runHook(ctx, p, c, id, ip, handler); err != nil {
+		if err := w.Hooks.RunHook(ctx, p, c, id, ip, handler); err != nil {
 			w.Log.Warn("A preStop hook failed", "pod", pod.FullName(p), "container", c.Name, "err", err)
 			w.event(p, c.Name, v1.EventTypeWarning, eventFailedPreStop, "PreStopHook failed")
 		}

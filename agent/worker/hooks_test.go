@@ -10,9 +10,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func exec(command ...string) *v1.LifecycleHandler {
-	return &v1.LifecycleHandler{Exec: &v1.ExecAction{Command: command}}
+func sleep(seconds int64) *v1.LifecycleHandler {
+	return &v1.LifecycleHandler{Sleep: &v1.SleepAction{Seconds: seconds}}
 }
+
+// fails is a hook that fails at once.
+var fails = &v1.LifecycleHandler{Exec: &v1.ExecAction{}}
 
 func hookedPod(postStart, preStop *v1.LifecycleHandler) *v1.Pod {
 	return testPod("p", func(p *v1.Pod) {
@@ -58,7 +61,7 @@ func (w *world) expectEvents(t *testing.T, want ...string) {
 
 func TestPostStart(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
-		w.startHooked(exec("sleep", "5s"), nil)
+		w.startHooked(sleep(5), nil)
 		w.expectEvents(t, "Pulled", "Created", "Started")
 		s := w.status()
 		if c := s.ContainerStatuses[0]; s.Phase != v1.PodPending || c.State.Waiting == nil || c.Ready || *c.Started {
@@ -68,20 +71,20 @@ func TestPostStart(t *testing.T) {
 		if s := w.status(); s.Phase != v1.PodRunning || !s.ContainerStatuses[0].Ready {
 			t.Errorf("after the hook: %+v", s)
 		}
-		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "Exec a-p-0 sleep 5s")
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1")
 	})
 }
 
 func TestPostStartFails(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
-		w.startHooked(exec("fail"), &v1.LifecycleHandler{HTTPGet: &v1.HTTPGetAction{Path: "/bye"}})
-		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "Exec a-p-0 fail",
-			"Get a 10.0.0.1/bye", "StopContainer a-p-0 30s",
+		w.startHooked(fails, fails)
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1",
+			"RunHook a-p-0 10.0.0.1", "StopContainer a-p-0 30s",
 			// The first restart is at once, the second is backed off.
-			"CreateContainer a1", "StartContainer a-p-1", "Exec a-p-1 fail", "Get a 10.0.0.1/bye", "StopContainer a-p-1 30s",
+			"CreateContainer a1", "StartContainer a-p-1", "RunHook a-p-1 10.0.0.1", "RunHook a-p-1 10.0.0.1", "StopContainer a-p-1 30s",
 			"RemoveContainer a-p-0")
-		w.expectEvents(t, "Pulled", "Created", "Started", "FailedPostStartHook", "Killing",
-			"Pulled", "Created", "Started", "FailedPostStartHook", "Killing", "BackOff")
+		w.expectEvents(t, "Pulled", "Created", "Started", "FailedPostStartHook", "Killing", "FailedPreStopHook",
+			"Pulled", "Created", "Started", "FailedPostStartHook", "Killing", "FailedPreStopHook", "BackOff")
 		if c := w.status().ContainerStatuses[0]; c.State.Waiting == nil || c.State.Waiting.Reason != "CrashLoopBackOff" {
 			t.Errorf("status %+v", c)
 		}
@@ -91,9 +94,9 @@ func TestPostStartFails(t *testing.T) {
 // A pod that is deleted while a postStart hook runs waits for it no longer.
 func TestDeletedInPostStart(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
-		p := w.startHooked(exec("sleep", "1h"), nil)
+		p := w.startHooked(sleep(3600), nil)
 		w.delete(p, 30)
-		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "Exec a-p-0 sleep 1h",
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1",
 			"StopContainer a-p-0 30s", "StopSandbox s-p-0", "RemoveSandbox s-p-0")
 		w.expectEvents(t, "Pulled", "Created", "Started", "Killing")
 	})
@@ -107,11 +110,10 @@ func TestPreStopSharesTheGrace(t *testing.T) {
 		left   string
 		events []string
 	}{
-		{"in time", exec("sleep", "10s"), 10 * time.Second, "20s", []string{"Killing"}},
-		{"the least is left", exec("sleep", "29s"), 29 * time.Second, "2s", []string{"Killing"}},
-		{"too long", exec("sleep", "1h"), 30 * time.Second, "2s", []string{"Killing", "FailedPreStopHook"}},
-		{"fails", exec("fail"), 0, "30s", []string{"Killing", "FailedPreStopHook"}},
-		{"sleeps", &v1.LifecycleHandler{Sleep: &v1.SleepAction{Seconds: 4}}, 4 * time.Second, "26s", []string{"Killing"}},
+		{"in time", sleep(10), 10 * time.Second, "20s", []string{"Killing"}},
+		{"the least is left", sleep(29), 29 * time.Second, "2s", []string{"Killing"}},
+		{"too long", sleep(3600), 30 * time.Second, "2s", []string{"Killing", "FailedPreStopHook"}},
+		{"fails", fails, 0, "30s", []string{"Killing", "FailedPreStopHook"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			play(t, func(t *testing.T, w *world) {
@@ -144,13 +146,13 @@ func TestPreStopSharesTheGrace(t *testing.T) {
 // again.
 func TestPreStopShortened(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
-		p := w.startHooked(nil, exec("sleep", "1h"))
+		p := w.startHooked(nil, sleep(3600))
 		w.delete(p, 30)
 		time.Sleep(5 * time.Second)
 		w.delete(p, 4)
 		time.Sleep(4 * time.Second)
 		synctest.Wait()
-		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "Exec a-p-0 sleep 1h",
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1",
 			"StopContainer a-p-0 2s", "StopSandbox s-p-0", "RemoveSandbox s-p-0")
 	})
 }
@@ -161,15 +163,15 @@ func TestPreStopOfSidecar(t *testing.T) {
 		w.images["img"] = true
 		always := v1.ContainerRestartPolicyAlways
 		p := testPod("p", func(p *v1.Pod) {
-			p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PreStop: exec("sleep", "10s")}
+			p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PreStop: sleep(10)}
 			p.Spec.InitContainers = []v1.Container{{Name: "s", Image: "img", ImagePullPolicy: v1.PullIfNotPresent, RestartPolicy: &always,
-				Lifecycle: &v1.Lifecycle{PreStop: exec("sleep", "12s")}}}
+				Lifecycle: &v1.Lifecycle{PreStop: sleep(12)}}}
 		})
 		w.put(p)
 		synctest.Wait()
 		w.called()
 		w.delete(p, 30)
-		if calls := w.called(); !slices.Equal(calls, []string{"Exec a-p-0 sleep 10s", "Exec s-p-0 sleep 12s"}) {
+		if calls := w.called(); !slices.Equal(calls, []string{"RunHook a-p-0 10.0.0.1", "RunHook s-p-0 10.0.0.1"}) {
 			t.Errorf("calls %q, want both hooks", calls)
 		}
 		time.Sleep(13 * time.Second)

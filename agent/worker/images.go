@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"nodelet/agent/credentials"
 	"nodelet/agent/plan"
@@ -19,23 +22,38 @@ import (
 // policy wants it.
 func (w *Worker) ensureImage(ctx context.Context, p *v1.Pod, c *v1.Container) (podruntime.Image, *plan.Failure) {
 	image, err := w.Images.Image(ctx, c.Image)
+	// They are looked for once, and only where they matter.
+	credentials := sync.OnceValue(func() []credentials.Credential { return w.credentials(ctx, p, c.Image) })
 	switch {
 	case err != nil && !podruntime.IsNotFound(err):
 		return podruntime.Image{}, &plan.Failure{Reason: "ImageInspectError",
 			Message: fmt.Sprintf("Failed to inspect image %q: %v", c.Image, err)}
-	case err == nil && c.ImagePullPolicy != v1.PullAlways:
+	case err == nil && c.ImagePullPolicy != v1.PullAlways && w.Pulled.MayUse(c.Image, image, secretsOf(credentials)):
 		w.event(p, c.Name, v1.EventTypeNormal, eventPulled,
 			fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
 		return image, nil
 	case c.ImagePullPolicy == v1.PullNever:
+		// Nor is it told that there is one which this pod may not use.
 		message := fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image)
 		w.event(p, c.Name, v1.EventTypeWarning, eventErrImageNeverPull, message)
 		return podruntime.Image{}, &plan.Failure{Reason: "ErrImageNeverPull", Message: message}
 	}
-	return w.pullImage(ctx, p, c)
+	return w.pullImage(ctx, p, c, credentials)
 }
 
-func (w *Worker) pullImage(ctx context.Context, p *v1.Pod, c *v1.Container) (podruntime.Image, *plan.Failure) {
+// secretsOf returns those of the pod's credentials that are from its secrets.
+func secretsOf(all func() []credentials.Credential) func() []kubeletconfig.ImagePullSecret {
+	return func() (secrets []kubeletconfig.ImagePullSecret) {
+		for _, c := range all() {
+			if c.Secret != nil {
+				secrets = append(secrets, *c.Secret)
+			}
+		}
+		return secrets
+	}
+}
+
+func (w *Worker) pullImage(ctx context.Context, p *v1.Pod, c *v1.Container, credentials func() []credentials.Credential) (podruntime.Image, *plan.Failure) {
 	w.event(p, c.Name, v1.EventTypeNormal, eventPulling, fmt.Sprintf("Pulling image %q", c.Image))
 	asked := time.Now()
 	select {
@@ -45,7 +63,7 @@ func (w *Worker) pullImage(ctx context.Context, p *v1.Pod, c *v1.Container) (pod
 		return podruntime.Image{}, nil
 	}
 	began := time.Now()
-	id, err := w.Images.PullImage(ctx, podruntime.PullRequest{Ref: c.Image, Pod: p, Auths: w.auths(ctx, p, c.Image)}, nil)
+	id, err := w.pull(ctx, p, c, credentials())
 	if ctx.Err() != nil {
 		return podruntime.Image{}, nil
 	}
@@ -70,9 +88,34 @@ func (w *Worker) pullImage(ctx context.Context, p *v1.Pod, c *v1.Container) (pod
 	return image, nil
 }
 
-// auths are the credentials to try for an image: the pod's, then the node's. A
+// pull pulls a container's image with one credential after the other until one
+// is good, and notes who may use it.
+func (w *Worker) pull(ctx context.Context, p *v1.Pod, c *v1.Container, all []credentials.Credential) (id string, err error) {
+	if err := w.Pulled.Pulling(c.Image); err != nil {
+		return "", err
+	}
+	if len(all) == 0 {
+		all = []credentials.Credential{{}}
+	}
+	var faults []error
+	for _, credential := range all {
+		id, err := w.Images.PullImage(ctx, podruntime.PullRequest{Ref: c.Image, Pod: p, Auth: credential.Auth}, nil)
+		if err == nil {
+			w.Pulled.Pulled(c.Image, id, credential.Secret)
+			return id, nil
+		}
+		faults = append(faults, err)
+		if ctx.Err() != nil || errors.Is(err, podruntime.ErrInvalidImageName) {
+			break
+		}
+	}
+	w.Pulled.Failed(c.Image)
+	return "", utilerrors.NewAggregate(faults)
+}
+
+// credentials are those to try for an image: the pod's, then the node's. A
 // secret that is not there is told, and does without: the image may be public.
-func (w *Worker) auths(ctx context.Context, p *v1.Pod, image string) []podruntime.Auth {
+func (w *Worker) credentials(ctx context.Context, p *v1.Pod, image string) []credentials.Credential {
 	var secrets []*v1.Secret
 	var missing []string
 	for _, ref := range p.Spec.ImagePullSecrets {

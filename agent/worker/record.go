@@ -105,7 +105,7 @@ func (w *Worker) recordOutcome(st *state, r result) {
 		}
 	case plan.StartContainer:
 		w.recordStart(st, r)
-	case plan.PreStop:
+	case plan.RunPreStop:
 		c := st.history.Containers[r.action.Container]
 		c.PreStopped = r.action.ID
 		st.history.Containers[r.action.Container] = c

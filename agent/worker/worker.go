@@ -17,6 +17,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"nodelet/agent/credentials"
 	"nodelet/agent/plan"
@@ -85,6 +86,16 @@ type Objects interface {
 	Secret(ctx context.Context, namespace, name string) (*v1.Secret, error)
 }
 
+// Pulled remembers who may use which image that is on the node; see
+// agent/pulled.
+type Pulled interface {
+	// Pulling is followed by Pulled or Failed, unless it is an error.
+	Pulling(image string) error
+	Pulled(image, id string, by *kubeletconfig.ImagePullSecret)
+	Failed(image string)
+	MayUse(image string, found podruntime.Image, pod func() []kubeletconfig.ImagePullSecret) bool
+}
+
 // Host is what containers are told of the machine and the cluster.
 type Host interface {
 	// Node is the newest Node object.
@@ -98,16 +109,6 @@ type Host interface {
 	Credentials() credentials.Keyring
 	// ReadFile reads a file of the machine, such as resolv.conf.
 	ReadFile(name string) ([]byte, error)
-}
-
-// Hooks reaches into containers for their lifecycle hooks. Its calls may wait;
-// they end early when their context does.
-type Hooks interface {
-	// Exec runs a command in a running container. output is bounded; an error
-	// means that the command could not be run.
-	Exec(ctx context.Context, containerID string, command []string) (exitCode int, output string, err error)
-	// Get makes the request of an HTTP hook; any answer is success.
-	Get(ctx context.Context, p *v1.Pod, c *v1.Container, podIP string, action *v1.HTTPGetAction) error
 }
 
 // Config is how the worker behaves. The zero value is not valid.
@@ -146,6 +147,7 @@ type Deps struct {
 	Containers podruntime.Containers
 	Images     podruntime.Images
 	Hooks      Hooks
+	Pulled     Pulled
 	Volumes    Volumes
 	Objects    Objects
 	Host       Host

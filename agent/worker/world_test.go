@@ -2,11 +2,11 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	kubeletconfig "k8s.io/kubelet/config/v1beta1"
 
 	"nodelet/agent/credentials"
 	"nodelet/agent/pod"
@@ -35,9 +36,11 @@ type world struct {
 	fail map[string]error
 	// latency is how long each call takes.
 	latency time.Duration
-	calls   []string
-	events  []string
-	set     []v1.PodStatus
+	// slow is a method that takes an hour.
+	slow   string
+	calls  []string
+	events []string
+	set    []v1.PodStatus
 	// finished are the pods whose deletion was completed.
 	finished []pod.UID
 	ended    map[pod.UID]bool
@@ -56,7 +59,7 @@ func newWorld() *world {
 	config.RuntimeName = "test"
 	config.ClusterDNS = podenv.ClusterDNS{IPs: []string{"10.96.0.10"}, Domain: "cluster.local"}
 	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: noProbes{}, Publisher: publisherOf{w},
-		Sandboxes: w, Containers: w, Images: w, Volumes: filesOf{w}, Objects: objectsOf{w}, Hooks: hooksOf{w}, Host: testHost{}, Event: w.event,
+		Sandboxes: w, Containers: w, Images: w, Hooks: w, Pulled: anybody{}, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
 		Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler)})
 	return w
 }
@@ -175,27 +178,6 @@ func (o objectsOf) Secret(_ context.Context, _, name string) (*v1.Secret, error)
 	return nil, apierrors.NewNotFound(v1.Resource("secrets"), name)
 }
 
-// hooksOf run hooks: sleep takes its time, fail fails, and so does what the world
-// says.
-type hooksOf struct{ *world }
-
-func (h hooksOf) Exec(ctx context.Context, id string, command []string) (int, string, error) {
-	err := h.call(ctx, "Exec", id+" "+strings.Join(command, " "))
-	switch command[0] {
-	case "sleep":
-		d, _ := time.ParseDuration(command[1])
-		pause(ctx, d)
-		err = ctx.Err()
-	case "fail":
-		return 3, "secret", nil
-	}
-	return 0, "", err
-}
-
-func (h hooksOf) Get(ctx context.Context, _ *v1.Pod, c *v1.Container, podIP string, action *v1.HTTPGetAction) error {
-	return h.call(ctx, "Get", fmt.Sprint(c.Name, " ", podIP, action.Path))
-}
-
 type testHost struct{}
 
 func (testHost) Node() *v1.Node                                          { return &v1.Node{} }
@@ -255,6 +237,9 @@ func (w *world) call(ctx context.Context, method, what string) error {
 	w.mu.Lock()
 	w.calls = append(w.calls, method+" "+what)
 	latency := w.latency
+	if method == w.slow {
+		latency = time.Hour
+	}
 	w.mu.Unlock()
 	pause(ctx, latency)
 	if ctx.Err() != nil {
@@ -390,10 +375,33 @@ func (w *world) PullImage(ctx context.Context, r podruntime.PullRequest, _ func(
 	return r.Ref, nil
 }
 
+// RunHook is a hook that takes as long as its handler sleeps; one that executes
+// something fails.
+func (w *world) RunHook(ctx context.Context, _ *v1.Pod, _ *v1.Container, id, ip string, h *v1.LifecycleHandler) error {
+	w.mu.Lock()
+	w.calls = append(w.calls, fmt.Sprintf("RunHook %s %s", id, ip))
+	w.mu.Unlock()
+	if h.Sleep == nil {
+		return errors.New("secret")
+	}
+	pause(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
+	return ctx.Err()
+}
+
 func (w *world) ListPods(context.Context) ([]pod.Observed, error)          { panic("unused") }
 func (w *world) InspectPod(context.Context, pod.UID) (pod.Observed, error) { panic("unused") }
 func (w *world) ListImages(context.Context) ([]podruntime.Image, error)    { panic("unused") }
 func (w *world) RemoveImage(context.Context, string) error                 { panic("unused") }
 func (w *world) UpdateContainer(context.Context, string, v1.ResourceRequirements) error {
 	panic("unused")
+}
+
+// anybody may use every image.
+type anybody struct{}
+
+func (anybody) Pulling(string) error                                  { return nil }
+func (anybody) Pulled(string, string, *kubeletconfig.ImagePullSecret) {}
+func (anybody) Failed(string)                                         {}
+func (anybody) MayUse(string, podruntime.Image, func() []kubeletconfig.ImagePullSecret) bool {
+	return true
 }

@@ -25,7 +25,8 @@ var heeded = sets.New(
 	"systemReserved", "kubeReserved", "evictionHard", "mergeDefaultEvictionSettings",
 	"kubeAPIQPS", "kubeAPIBurst", "eventRecordQPS", "eventBurst",
 	"cgroupRoot", "cgroupsPerQOS", "cgroupDriver", "runtimeRequestTimeout",
-	"serializeImagePulls", "maxParallelImagePulls", "containerLogMaxSize", "containerLogMaxFiles",
+	"serializeImagePulls", "maxParallelImagePulls", "containerLogMaxSize", "containerLogMaxFiles", "podLogsDir",
+	"imagePullCredentialsVerificationPolicy", "preloadedImagesVerificationAllowlist",
 	"crashLoopBackOff.maxContainerRestartPeriod", "logging.format", "logging.verbosity",
 )
 
@@ -127,6 +128,11 @@ func applyRuntime(o *options, c *kubeletconfig.KubeletConfiguration) {
 	setTo(&o.agent.RuntimeRequestTimeout, c.RuntimeRequestTimeout.Duration)
 	setToValue(&o.serializeImagePulls, c.SerializeImagePulls)
 	setTo(&o.containerLogMaxSize, c.ContainerLogMaxSize)
+	setTo(&o.agent.PodLogsDir, c.PodLogsDir)
+	setTo(&o.agent.ImagePulls.Name, c.ImagePullCredentialsVerificationPolicy)
+	if len(c.PreloadedImagesVerificationAllowlist) > 0 {
+		o.agent.ImagePulls.Allowlist = c.PreloadedImagesVerificationAllowlist
+	}
 	if c.MaxParallelImagePulls != nil {
 		o.agent.MaxParallelImagePulls = int(*c.MaxParallelImagePulls)
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
+
+	"nodelet/agent/pulled"
 )
 
 const configHead = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
@@ -55,6 +57,8 @@ func TestConfigFile(t *testing.T) {
 	want.api.QPS, want.api.Burst, want.api.EventQPS, want.api.EventBurst = 51, 101, 0, 103
 	a.CgroupRoot, a.CgroupsPerQOS, a.CgroupDriver = "/pods", false, "systemd"
 	want.containerLogMaxSize, want.runtime.LogMaxFiles = "20Mi", 4
+	a.PodLogsDir = "/var/pod-logs"
+	a.ImagePulls = pulled.Policy{Name: "NeverVerifyAllowlistedImages", Allowlist: []string{"registry.example/base/*"}}
 	want.log = logOptions{verbosity: 2, format: logJSON}
 	if !reflect.DeepEqual(o, want) {
 		t.Errorf("options\n%+v, want\n%+v", o, want)

@@ -92,7 +92,11 @@ func (o *options) warnings() []string {
 	if !maps.Equal(o.evictionHard, defaultEvictionHard) {
 		all = append(all, "evictionHard: memory.available and nodefs.available are held back from pods, but pods are not evicted: the agent does not do that yet")
 	}
-	if o.kubeconfig == "" {
+	switch {
+	case o.kubeconfig != "":
+	case len(o.apiServers) == 0:
+		all = append(all, "Without an API server the agent runs static pods alone and registers no node")
+	default:
 		all = append(all, "Without --kubeconfig the agent is nobody to the API server, whose certificate is not checked")
 	}
 	return all

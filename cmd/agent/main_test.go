@@ -72,6 +72,7 @@ func TestRun(t *testing.T) {
 		{append(good[2:len(good):len(good)], "--api-servers", "http://192.0.2.1,http://192.0.2.2"), 0,
 			[]string{"--api-servers: only the first is used: http://192.0.2.1", "nobody to the API server", begun}},
 		{[]string{"--hostname-override", "n"}, 2, []string{"--kubeconfig: must name a file"}},
+		{append(good[2:len(good):len(good)], "--pod-manifest-path", t.TempDir()), 0, []string{"Without an API server", begun}},
 		{append(good[:len(good):len(good)], "--eviction-hard", ""), 0, []string{"pods are not evicted", begun}},
 		{append(good[:len(good):len(good)], "--node_ip", "0.0.0.0"), 0, []string{begun}},
 		{append(good[:len(good):len(good)], "--kube-reserved", "memory=1Ei"), 2, []string{"memory: 1099511627876Mi are reserved"}},

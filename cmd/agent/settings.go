@@ -90,7 +90,7 @@ func (o *options) nodeIPs(f *faults) []net.IP {
 	return ips
 }
 
-// connect makes the client of the API server.
+// connect makes the client of the API server; nil for none.
 func (o *options) connect(f *faults) *kubeapi.Client {
 	server := ""
 	if len(o.apiServers) > 0 {
@@ -105,8 +105,10 @@ func (o *options) connect(f *faults) *kubeapi.Client {
 	case server != "":
 		field = "--api-servers"
 		client, err = kubeapi.FromServer(server, o.api)
+	case o.agent.StaticPodPath != "" || o.agent.StaticPodURL != "":
+		return nil
 	default:
-		err = errors.New("must name a file, or --api-servers a server: the agent does not run static pods without an API server")
+		err = errors.New("must name a file, or --api-servers a server; or, to run static pods without an API server, --pod-manifest-path or --manifest-url where they are")
 	}
 	if err != nil {
 		*f = append(*f, fmt.Errorf("%s: %w", field, err))

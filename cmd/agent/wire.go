@@ -64,10 +64,11 @@ func serve(ctx context.Context, s *settings, r podruntime.Runtime, log *slog.Log
 	}
 	a, err := agent.New(s.agent, agent.Deps{
 		Runtime:   r,
-		Network:   probe.NewNetwork(s.agent.Version),
+		Prober:    probe.NewNetwork(s.agent.Version),
 		Machine:   nodeMachine{m},
 		API:       s.api,
 		HostFiles: hostFiles{s.agent.RootDir},
+		CSI:       true,
 		Rand:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Logger:    log,
 	})

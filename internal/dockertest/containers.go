@@ -1,6 +1,7 @@
 package dockertest
 
 import (
+	"bytes"
 	"context"
 	"io"
 
@@ -37,6 +38,25 @@ func (e *Engine) Logs(ctx context.Context, id string, stdout io.Writer) error {
 	defer body.Close()
 	_, err = stdcopy.StdCopy(stdout, io.Discard, body)
 	return err
+}
+
+// Exec runs a command in a container and returns its exit code and what it wrote.
+func (e *Engine) Exec(ctx context.Context, id string, command ...string) (code int, output string, err error) {
+	created, err := e.Client.ContainerExecCreate(ctx, id, container.ExecOptions{Cmd: command, AttachStdout: true, AttachStderr: true})
+	if err != nil {
+		return 0, "", err
+	}
+	attached, err := e.Client.ContainerExecAttach(ctx, created.ID, container.ExecAttachOptions{})
+	if err != nil {
+		return 0, "", err
+	}
+	defer attached.Close()
+	var out bytes.Buffer
+	if _, err := stdcopy.StdCopy(&out, &out, attached.Reader); err != nil {
+		return 0, "", err
+	}
+	is, err := e.Client.ContainerExecInspect(ctx, created.ID)
+	return is.ExitCode, out.String(), err
 }
 
 // StartPair starts, by bare calls, what makes a pod: a container that holds the

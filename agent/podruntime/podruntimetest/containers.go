@@ -208,7 +208,7 @@ func containersNewestFirst(w *world) {
 }
 
 func removeKills(w *world) {
-	id := w.start(w.Stubborn)
+	id := w.stubborn()
 	w.ok(w.Runtime.RemoveContainer(w.ctx, id))
 	if c := w.find(id); c != nil {
 		w.Errorf("after it was removed: %+v", c)
