@@ -229,6 +229,10 @@ func (p *planner) nextAttempt(c *v1.Container) uint32 {
 
 // checkRunning stops a running container that is not what it should be.
 func (p *planner) checkRunning(sandbox *pod.Sandbox, c *v1.Container, cur *pod.Container) {
+	if p.starting(c.Name) && c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
+		p.wait(c.Name, "", "")
+		return
+	}
 	probes := p.Probes.Of(c.Name, cur.ID)
 	_, isInit := pod.ContainerSpec(p.Desired.Pod, c.Name)
 	label := "Container"

@@ -1,9 +1,7 @@
 package worker
 
 import (
-	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,112 +14,169 @@ func sleep(seconds int64) *v1.LifecycleHandler {
 	return &v1.LifecycleHandler{Sleep: &v1.SleepAction{Seconds: seconds}}
 }
 
-// hooked is a pod of two containers, of which the first has hooks.
-func hooked(lifecycle v1.Lifecycle, grace int64) *v1.Pod {
+// fails is a hook that fails at once.
+var fails = &v1.LifecycleHandler{Exec: &v1.ExecAction{}}
+
+func hookedPod(postStart, preStop *v1.LifecycleHandler) *v1.Pod {
 	return testPod("p", func(p *v1.Pod) {
-		p.Spec.TerminationGracePeriodSeconds = &grace
-		p.Spec.Containers[0].Lifecycle = &lifecycle
-		p.Spec.Containers = append(p.Spec.Containers, v1.Container{Name: "b", Image: "img", ImagePullPolicy: v1.PullIfNotPresent})
+		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PostStart: postStart, PreStop: preStop}
 	})
 }
 
-// takeCalls are the calls since it was last asked.
-func (w *world) takeCalls() []string {
+// startHooked has a pod with hooks run, its image being there.
+func (w *world) startHooked(postStart, preStop *v1.LifecycleHandler) *v1.Pod {
+	w.images["img"] = true
+	p := hookedPod(postStart, preStop)
+	w.put(p)
+	synctest.Wait()
+	return p
+}
+
+func (w *world) delete(p *v1.Pod, grace int64) {
+	deleted := p.DeepCopy()
+	now := metav1.Now()
+	deleted.DeletionTimestamp, deleted.DeletionGracePeriodSeconds = &now, &grace
+	w.put(deleted)
+	synctest.Wait()
+}
+
+// called returns the calls since the last time, in the order of their names.
+func (w *world) called() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	calls := w.calls
 	w.calls = nil
-	return calls
+	return slices.Sorted(slices.Values(calls))
 }
 
-func (w *world) hasEvent(reason string) bool {
+func (w *world) expectEvents(t *testing.T, want ...string) {
+	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.ContainsFunc(w.events, func(e string) bool { return strings.Contains(e, reason) })
+	if !slices.Equal(w.events, want) {
+		t.Errorf("events %q, want %q", w.events, want)
+	}
+	w.events = nil
 }
 
-// The next container starts when the hook of the one before has ended.
 func TestPostStart(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
-		w.images["img"] = true
-		w.put(hooked(v1.Lifecycle{PostStart: sleep(10)}, 30))
-		time.Sleep(9 * time.Second)
-		if got, want := w.takeCalls(), []string{"RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1"}; !slices.Equal(got, want) {
-			t.Errorf("calls %q, want %q", got, want)
+		w.startHooked(sleep(5), nil)
+		w.expectEvents(t, "Pulled", "Created", "Started")
+		s := w.status()
+		if c := s.ContainerStatuses[0]; s.Phase != v1.PodPending || c.State.Waiting == nil || c.Ready || *c.Started {
+			t.Errorf("while the hook runs: %+v", s)
 		}
-		time.Sleep(2 * time.Second)
-		if got, want := w.takeCalls(), []string{"CreateContainer b0", "StartContainer b-p-0"}; !slices.Equal(got, want) {
-			t.Errorf("then calls %q, want %q", got, want)
+		time.Sleep(6 * time.Second)
+		if s := w.status(); s.Phase != v1.PodRunning || !s.ContainerStatuses[0].Ready {
+			t.Errorf("after the hook: %+v", s)
 		}
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1")
 	})
 }
 
-// A container whose hook fails is ended, with its other hook.
 func TestPostStartFails(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
-		w.images["img"] = true
-		w.setFailure("RunHook", errors.New("secret"))
-		w.put(hooked(v1.Lifecycle{PostStart: sleep(1), PreStop: sleep(4)}, 30))
-		time.Sleep(6 * time.Second)
-		got := w.takeCalls()
-		want := []string{"RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1", "RunHook a-p-0 10.0.0.1", "StopContainer a-p-0 26s"}
-		if len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
-			t.Errorf("calls %q, want %q", got, want)
-		}
-		for _, reason := range []string{eventFailedPostStart, eventFailedPreStop} {
-			if !w.hasEvent(reason) {
-				t.Errorf("no event %s among %q", reason, w.events)
-			}
-		}
-		if w.hasEvent("secret") {
-			t.Errorf("the events tell why: %q", w.events)
-		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if s := w.set[len(w.set)-1].ContainerStatuses[0].State.Waiting; s == nil || s.Reason != "PostStartHookError" || s.Message != "secret" {
-			t.Errorf("the container waits for %+v", s)
+		w.startHooked(fails, fails)
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1",
+			"RunHook a-p-0 10.0.0.1", "StopContainer a-p-0 30s",
+			// The first restart is at once, the second is backed off.
+			"CreateContainer a1", "StartContainer a-p-1", "RunHook a-p-1 10.0.0.1", "RunHook a-p-1 10.0.0.1", "StopContainer a-p-1 30s",
+			"RemoveContainer a-p-0")
+		w.expectEvents(t, "Pulled", "Created", "Started", "FailedPostStartHook", "Killing", "FailedPreStopHook",
+			"Pulled", "Created", "Started", "FailedPostStartHook", "Killing", "FailedPreStopHook", "BackOff")
+		if c := w.status().ContainerStatuses[0]; c.State.Waiting == nil || c.State.Waiting.Reason != "CrashLoopBackOff" {
+			t.Errorf("status %+v", c)
 		}
 	})
 }
 
-// What a preStop hook takes, the container has not.
-func TestPreStop(t *testing.T) {
+// A pod that is deleted while a postStart hook runs waits for it no longer.
+func TestDeletedInPostStart(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		p := w.startHooked(sleep(3600), nil)
+		w.delete(p, 30)
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1",
+			"StopContainer a-p-0 30s", "StopSandbox s-p-0", "RemoveSandbox s-p-0")
+		w.expectEvents(t, "Pulled", "Created", "Started", "Killing")
+	})
+}
+
+func TestPreStopSharesTheGrace(t *testing.T) {
 	for _, test := range []struct {
-		hook, grace int64
-		want        []string
-		after       time.Duration
+		name   string
+		hook   *v1.LifecycleHandler
+		after  time.Duration
+		left   string
+		events []string
 	}{
-		{10, 30, []string{"RunHook a-p-0 10.0.0.1", "StopContainer b-p-0 30s", "StopContainer a-p-0 20s"}, 10 * time.Second},
-		{29, 30, []string{"RunHook a-p-0 10.0.0.1", "StopContainer b-p-0 30s", "StopContainer a-p-0 2s"}, 29 * time.Second},
-		{100, 30, []string{"RunHook a-p-0 10.0.0.1", "StopContainer b-p-0 30s", "StopContainer a-p-0 2s"}, 30 * time.Second},
-		{10, 0, []string{"RunHook a-p-0 10.0.0.1", "StopContainer b-p-0 2s", "StopContainer a-p-0 2s"}, time.Second},
+		{"in time", sleep(10), 10 * time.Second, "20s", []string{"Killing"}},
+		{"the least is left", sleep(29), 29 * time.Second, "2s", []string{"Killing"}},
+		{"too long", sleep(3600), 30 * time.Second, "2s", []string{"Killing", "FailedPreStopHook"}},
+		{"fails", fails, 0, "30s", []string{"Killing", "FailedPreStopHook"}},
 	} {
-		play(t, func(t *testing.T, w *world) {
-			w.images["img"] = true
-			p := hooked(v1.Lifecycle{PreStop: sleep(test.hook)}, test.grace)
-			w.put(p)
-			synctest.Wait()
-			w.takeCalls()
-			d := p.DeepCopy()
-			now := metav1.Now()
-			d.DeletionTimestamp, d.DeletionGracePeriodSeconds = &now, &test.grace
-			w.put(d)
-			var got []string
-			for range test.after / time.Second {
-				synctest.Wait()
-				got = append(got, w.takeCalls()...)
-				if slices.Contains(got, test.want[len(test.want)-1]) {
-					t.Errorf("hook %d s, grace %d s: the container was stopped early", test.hook, test.grace)
+		t.Run(test.name, func(t *testing.T) {
+			play(t, func(t *testing.T, w *world) {
+				p := w.startHooked(nil, test.hook)
+				w.expectEvents(t, "Pulled", "Created", "Started")
+				w.called()
+				w.delete(p, 30)
+				if test.after > 0 {
+					time.Sleep(test.after - time.Second)
+					synctest.Wait()
+					if calls := w.called(); len(calls) > 1 {
+						t.Errorf("it was stopped before its hook had ended: %q", calls)
+					}
+					time.Sleep(time.Second)
 				}
-				time.Sleep(time.Second)
-			}
-			synctest.Wait()
-			got = append(got, w.takeCalls()...)[:len(test.want)]
-			slices.Sort(got)
-			slices.Sort(test.want)
-			if !slices.Equal(got, test.want) {
-				t.Errorf("hook %d s, grace %d s: calls %q, want %q", test.hook, test.grace, got, test.want)
-			}
+				synctest.Wait()
+				if calls := w.called(); !slices.Contains(calls, "StopContainer a-p-0 "+test.left) {
+					t.Errorf("calls %q, want a stop with %s left", calls, test.left)
+				}
+				w.expectEvents(t, test.events...)
+				if len(w.finished) != 1 {
+					t.Errorf("the pod is not gone: %+v", w.status())
+				}
+			})
 		})
 	}
+}
+
+// A second delete shortens the grace of a hook that runs; the hook is not run
+// again.
+func TestPreStopShortened(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		p := w.startHooked(nil, sleep(3600))
+		w.delete(p, 30)
+		time.Sleep(5 * time.Second)
+		w.delete(p, 4)
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1",
+			"StopContainer a-p-0 2s", "StopSandbox s-p-0", "RemoveSandbox s-p-0")
+	})
+}
+
+// The hooks of sidecars begin with the pod's end, and each is run once.
+func TestPreStopOfSidecar(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		w.images["img"] = true
+		always := v1.ContainerRestartPolicyAlways
+		p := testPod("p", func(p *v1.Pod) {
+			p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PreStop: sleep(10)}
+			p.Spec.InitContainers = []v1.Container{{Name: "s", Image: "img", ImagePullPolicy: v1.PullIfNotPresent, RestartPolicy: &always,
+				Lifecycle: &v1.Lifecycle{PreStop: sleep(12)}}}
+		})
+		w.put(p)
+		synctest.Wait()
+		w.called()
+		w.delete(p, 30)
+		if calls := w.called(); !slices.Equal(calls, []string{"RunHook a-p-0 10.0.0.1", "RunHook s-p-0 10.0.0.1"}) {
+			t.Errorf("calls %q, want both hooks", calls)
+		}
+		time.Sleep(13 * time.Second)
+		// The world's containers end at once when they are stopped: a with 20 s of
+		// its grace left after its hook, s with 18.
+		w.expectCalls(t, "StopContainer a-p-0 20s", "StopContainer s-p-0 18s", "StopSandbox s-p-0", "RemoveSandbox s-p-0")
+	})
 }
