@@ -196,6 +196,12 @@ func (l *life) container(t *testing.T, d *datadriven.TestData, f []string, attem
 			d.Fatalf(t, "unknown argument %s", arg)
 		}
 	}
+	switch c.State {
+	case pod.ContainerRunning:
+		c.StartedAt = l.now
+	case pod.ContainerExited:
+		c.StartedAt = c.FinishedAt
+	}
 	return c
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,12 +14,13 @@ import (
 
 	"nodelet/agent/volume"
 	"nodelet/fakeruntime"
+	"nodelet/internal/dockertest"
 )
 
 // TestMain keeps what Kubernetes' libraries say of failing calls to themselves.
 func TestMain(m *testing.M) {
 	klog.SetLogger(logr.Discard())
-	os.Exit(m.Run())
+	dockertest.Main(m)
 }
 
 var (

@@ -22,7 +22,7 @@ func main() {
 	command, args := args[0], args[1:]
 	commands := map[string]func([]string) int{
 		"serve": serve, "stubborn": stubborn, "exit": exit, "print": print, "echo": echo, "sleep": sleep,
-		"env": env, "cat": cat, "write": write, "get": get, "message": message, "oom": oom, "id": id,
+		"env": env, "cat": cat, "write": write, "get": get, "message": message, "oom": oom, "id": id, "life": life,
 		"stat": stat, "sets": sets, "whoami": whoami,
 	}
 	f, ok := commands[command]
