@@ -302,7 +302,7 @@ func (a *Agent) newWorker() *worker.Worker {
 	return worker.New(config, worker.Deps{
 		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
 		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
-		Pulled: a.pulled, Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
+		Hooks: hooks{&probe.Hooks{Target: a.deps.Prober, Exec: execer{a.deps.Runtime}, Event: a.event}}, Pulled: a.pulled, Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
 		Event: a.event, Rand: a.rand(), Log: a.deps.Logger,
 	})
 }
@@ -326,6 +326,14 @@ func (a *Agent) event(e pod.Event) {
 
 // execer makes exec probes through the runtime's streams.
 type execer struct{ podruntime.Streams }
+
+// hooks are lifecycle hooks as the worker asks for them.
+type hooks struct{ *probe.Hooks }
+
+// RunHook implements worker.Hooks.
+func (h hooks) RunHook(ctx context.Context, p *v1.Pod, c *v1.Container, id, podIP string, handler *v1.LifecycleHandler) error {
+	return h.Run(ctx, probe.HookRequest{Pod: p, Container: c, ContainerID: id, PodIP: podIP, Handler: handler})
+}
 
 // maxProbeOutput bounds what is kept of a probe's output, as with the kubelet.
 const maxProbeOutput = 10 << 10

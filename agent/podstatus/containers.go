@@ -54,7 +54,7 @@ func find(statuses []v1.ContainerStatus, name string) *v1.ContainerStatus {
 // containerStatus returns the status of one container but for its readiness.
 func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.ContainerStatus {
 	cur := in.Observed.Container(c.Name)
-	if cur == nil {
+	if cur == nil || precedes(cur, old) {
 		return in.absent(c, old)
 	}
 	status := v1.ContainerStatus{
@@ -73,6 +73,10 @@ func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.Co
 	status.LastTerminationState = in.lastTermination(c, cur, old)
 	switch cur.State {
 	case pod.ContainerRunning:
+		if _, ok := in.Waiting[c.Name]; ok {
+			status.State = in.waitingState(c)
+			break
+		}
 		status.State.Running = &v1.ContainerStateRunning{StartedAt: timeOf(cur.StartedAt)}
 	case pod.ContainerExited:
 		status.State.Terminated = in.terminated(cur)
@@ -86,6 +90,24 @@ func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.Co
 		in.unknown(c, old, &status)
 	}
 	return status
+}
+
+// precedes reports whether a container had ended when the incarnation that the
+// status tells of began. While a pod is removed its containers go one by one, and
+// what is left may be an older one.
+func precedes(c *pod.Container, old *v1.ContainerStatus) bool {
+	if old == nil || c.State != pod.ContainerExited || int32(c.Attempt) >= old.RestartCount {
+		return false
+	}
+	var began metav1.Time
+	switch last := ended(old); {
+	case old.State.Running != nil:
+		began = old.State.Running.StartedAt
+	case last != nil:
+		began = last.StartedAt
+	}
+	finished := timeOf(c.FinishedAt)
+	return !finished.After(began.Time)
 }
 
 // unknown is the state of a container of which the runtime cannot say what it
@@ -150,7 +172,7 @@ func lost() *v1.ContainerStateTerminated {
 
 // waitingState is the state of a container that was not started yet.
 func (in *Input) waitingState(c *v1.Container) v1.ContainerState {
-	if w, ok := in.Waiting[c.Name]; ok {
+	if w := in.Waiting[c.Name]; w.Reason != "" {
 		return waiting(w.Reason, w.Message)
 	}
 	if len(in.Desired.Pod.Spec.InitContainers) > 0 {

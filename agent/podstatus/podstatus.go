@@ -44,6 +44,11 @@ func Compute(in Input) v1.PodStatus {
 	if r := in.Desired.Rejection; r != nil {
 		return rejected(in, r)
 	}
+	if in.neverBegan() {
+		status := *in.Previous.DeepCopy()
+		status.ObservedGeneration = in.Desired.Pod.Generation
+		return status
+	}
 	p := in.Desired.Pod
 	status := v1.PodStatus{
 		ObservedGeneration: p.Generation,
@@ -60,6 +65,13 @@ func Compute(in Input) v1.PodStatus {
 	in.setAddresses(&status)
 	status.Conditions = in.conditions(&status, comes)
 	return status
+}
+
+// neverBegan reports whether the pod ended before anything of it began, as one
+// that was rejected. An agent that was restarted since does not know why, and has
+// nothing to add.
+func (in *Input) neverBegan() bool {
+	return pod.IsTerminal(in.Previous.Phase) && len(in.Previous.ContainerStatuses) == 0 && in.Observed.Empty()
 }
 
 // rejected is the status of a pod that the node will not run.

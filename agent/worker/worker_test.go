@@ -173,29 +173,34 @@ func TestSecondDeleteOvertakes(t *testing.T) {
 	})
 }
 
-// A pod that is deleted while its image is pulled does not wait for the pull.
-func TestDeleteCancelsStart(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
-		w.put(testPod("p", nil))
-		synctest.Wait()
-		w.mu.Lock()
-		w.latency = time.Hour
-		w.mu.Unlock()
-		w.put(testPod("q", nil))
-		synctest.Wait()
-		time.Sleep(30 * time.Minute) // the sandbox is being made
-		w.mu.Lock()
-		w.latency, w.calls = 0, nil
-		w.mu.Unlock()
-		q := testPod("q", nil)
-		now, grace := metav1.Now(), int64(30)
-		q.DeletionTimestamp, q.DeletionGracePeriodSeconds = &now, &grace
-		w.put(q)
-		synctest.Wait()
-		if !slices.Contains(w.finished, "q") {
-			t.Errorf("the pod's deletion was not completed; calls: %q", w.calls)
-		}
-	})
+// A pod that is deleted while its image is pulled does not wait for the pull; while
+// the runtime makes something of it, it does, for that might appear when the pod is
+// gone.
+func TestDeleteDuringStart(t *testing.T) {
+	for _, test := range []struct {
+		slow  string
+		waits bool
+	}{{"PullImage", false}, {"RunSandbox", true}, {"CreateContainer", true}, {"StartContainer", true}} {
+		t.Run(test.slow, func(t *testing.T) {
+			play(t, func(t *testing.T, w *world) {
+				w.slow = test.slow
+				w.put(testPod("p", nil))
+				time.Sleep(30 * time.Minute)
+				p := testPod("p", nil)
+				now, grace := metav1.Now(), int64(30)
+				p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &now, &grace
+				w.put(p)
+				synctest.Wait()
+				if got := !slices.Contains(w.finished, "p"); got != test.waits {
+					t.Errorf("its deletion waits: %v; calls: %q", got, w.calls)
+				}
+				time.Sleep(time.Hour)
+				if !slices.Contains(w.finished, "p") || len(w.observed["p"].Sandboxes) > 0 {
+					t.Errorf("the pod's deletion was not completed; calls: %q", w.calls)
+				}
+			})
+		})
+	}
 }
 
 // What cannot be stopped is tried again at intervals, not in a hurry.

@@ -54,7 +54,10 @@ type Server struct {
 	events    map[types.UID][]v1.Event
 	faults    []string
 	serial    int
-	onWrite   func(p *v1.Pod, status *v1.PodStatus) error
+	// lossy says that calls may have failed, so that a node may have seen more than
+	// its statuses say: a condition may have changed twice between two of them.
+	lossy   bool
+	onWrite func(p *v1.Pod, status *v1.PodStatus) error
 }
 
 // New returns a Server without pods. onWrite, which may be nil, is called before
@@ -78,6 +81,9 @@ type Link struct {
 // NewLink returns a way to the server. outcome says what becomes of each call;
 // nil is OK.
 func (s *Server) NewLink(outcome func(r *http.Request) Outcome) *Link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lossy = s.lossy || outcome != nil
 	return &Link{server: s, outcome: outcome}
 }
 

@@ -8,15 +8,22 @@ import (
 	"nodelet/fakeruntime"
 )
 
-// Script has the containers of lives do on the fake runtime what they are to.
-func Script(lives []*Life) fakeruntime.Script {
+// Script has the containers of lives do on the fake runtime what they are to. On a
+// slow machine the runtime takes up to some seconds for each step, so that much is
+// under way when an agent dies or a pod is deleted.
+func Script(lives []*Life, slow bool) fakeruntime.Script {
 	runs := map[string]map[string][]Run{}
 	for _, l := range lives {
 		runs[l.Pod.Name] = l.Runs
 	}
 	return func(p *v1.Pod, c *v1.Container, attempt uint32) fakeruntime.Behavior {
 		all := runs[p.Name][c.Name]
-		return behavior(all[min(int(attempt), len(all)-1)])
+		b := behavior(all[min(int(attempt), len(all)-1)])
+		if slow {
+			step := fakeruntime.Latency{Max: 3 * time.Second}
+			b.Sandbox, b.Create, b.Start = step, step, step
+		}
+		return b
 	}
 }
 

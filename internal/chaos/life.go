@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,8 +51,13 @@ type End struct {
 	// Grace are the grace periods of the deletions, one after the other, in
 	// seconds: none at all for a pod that stays, 0 for a forced one.
 	Grace []int64
-	// After is when, where that is not at rest.
+	// After is how long after the pod came it is deleted, where that goes by time.
 	After time.Duration
+	// AtRest says, where it goes by what is seen of the pod, that it is deleted when
+	// nothing changes any more; else it is as soon as container c0 is in its last run.
+	AtRest bool
+	// Again has another pod of the same name come soon after.
+	Again bool
 }
 
 // Life is a pod and what becomes of it.
@@ -76,7 +82,12 @@ func (l *Life) String() string {
 	if len(s.ReadinessGates) > 0 {
 		fmt.Fprintf(&b, " gate")
 	}
-	fmt.Fprintf(&b, " end %v after %v", l.End.Grace, l.End.After)
+	if len(l.End.Grace) > 0 {
+		fmt.Fprintf(&b, " deleted with %v after %v", l.End.Grace, l.End.After)
+	}
+	if l.End.Again {
+		b.WriteString(" comes again")
+	}
 	describe := func(kind string, c *v1.Container) {
 		fmt.Fprintf(&b, "\n  %s %s %v", kind, c.Name, l.Runs[c.Name])
 		if c.RestartPolicy != nil {
@@ -132,6 +143,8 @@ func (m *maker) make(name string) *Life {
 	p := m.life.Pod
 	p.Name = name
 	s := &p.Spec
+	s.Volumes = []v1.Volume{{Name: "state", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}}}
+	s.DNSPolicy = v1.DNSDefault
 	s.RestartPolicy = []v1.RestartPolicy{v1.RestartPolicyAlways, v1.RestartPolicyOnFailure, v1.RestartPolicyNever}[m.r.IntN(3)]
 	grace := int64(5)
 	s.TerminationGracePeriodSeconds = &grace
@@ -144,8 +157,10 @@ func (m *maker) make(name string) *Life {
 	}
 	switch m.r.IntN(12) {
 	case 0:
-		seconds := int64(20)
-		s.ActiveDeadlineSeconds = &seconds
+		if m.serves() {
+			seconds := int64(30)
+			s.ActiveDeadlineSeconds = &seconds
+		}
 	case 1:
 		s.NodeSelector = map[string]string{"no": "where"}
 	case 2:
@@ -153,21 +168,35 @@ func (m *maker) make(name string) *Life {
 	}
 	m.life.End = End{Grace: [][]int64{nil, {5}, {5}, {30, 2}, {2}, {0}}[m.r.IntN(6)],
 		After: time.Duration(m.r.Int64N(int64(90 * time.Second)))}
+	c := &s.Containers[0]
+	runs := c.Image == Image && c.SecurityContext == nil && s.NodeSelector == nil
+	m.life.End.AtRest = !m.serves() || !runs || m.oneIn(2)
+	m.life.End.Again = len(m.life.End.Grace) == 1 && m.life.End.Grace[0] == 0 && m.oneIn(2)
 	return m.life
+}
+
+// serves reports whether the pod comes to run until somebody ends it, whatever
+// happens before.
+func (m *maker) serves() bool {
+	runs := m.life.Runs["c0"]
+	return m.life.Pod.Spec.RestartPolicy == v1.RestartPolicyAlways && runs[len(runs)-1].Does != Exit
 }
 
 // container makes a container with its runs.
 func (m *maker) container(name string, runs ...Run) v1.Container {
 	m.life.Runs[name] = runs
 	c := v1.Container{Name: name, Image: Image, ImagePullPolicy: v1.PullIfNotPresent,
-		TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: v1.TerminationMessageReadFile}
+		TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: v1.TerminationMessageReadFile,
+		VolumeMounts: []v1.VolumeMount{{Name: "state", MountPath: "/state"}},
+		Args:         []string{"life", "/state/" + name, strconv.Itoa(int(Port(name)))}}
 	for _, r := range runs {
+		c.Args = append(c.Args, r.String())
 		switch r.Does {
 		case OOM:
 			c.Resources.Limits = v1.ResourceList{v1.ResourceMemory: resource.MustParse("24Mi")}
 			c.Resources.Requests = c.Resources.Limits
 		case Broken:
-			c.Command = []string{"/no-such-program"}
+			c.Command, c.Args = []string{"/no-such-program"}, nil
 		}
 	}
 	return c

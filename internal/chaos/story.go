@@ -17,9 +17,9 @@ type Story struct {
 	Ended map[string][]string
 	// Ready is how the Ready condition went, for pods of one container.
 	Ready []string
-	// Last is the newest status.
-	Last string
-	Gone bool
+	// Last is the newest status, Rest the one before the pod was deleted at rest.
+	Last, Rest string
+	Gone       bool
 }
 
 // Tell makes the story of a pod from the statuses that it has had.
@@ -96,8 +96,21 @@ func stateOf(c *v1.ContainerStatus) string {
 	return "nothing"
 }
 
-// Difference says how two stories differ, "" if they do not.
-func Difference(a, b *Story) string {
+// Final is how a life ended, without what depends on how long things took: when a
+// deadline met it.
+func (s *Story) Final(p *v1.Pod) string {
+	switch {
+	case s.Gone:
+		return "gone"
+	case p.Spec.ActiveDeadlineSeconds != nil:
+		return s.Phases[len(s.Phases)-1]
+	}
+	return s.Last
+}
+
+// Difference says how two stories of a pod differ, "" if they do not. Where an
+// agent was killed meanwhile, readiness is left out: it may be lost for a moment.
+func Difference(p *v1.Pod, a, b *Story, kills bool) string {
 	var all []string
 	differ := func(what string, x, y any) {
 		if fmt.Sprint(x) != fmt.Sprint(y) {
@@ -105,9 +118,16 @@ func Difference(a, b *Story) string {
 		}
 	}
 	differ("phases", a.Phases, b.Phases)
-	differ("ends", a.Ended, b.Ended)
-	differ("ready", a.Ready, b.Ready)
-	differ("last", a.Last, b.Last)
 	differ("gone", a.Gone, b.Gone)
+	if p.Spec.ActiveDeadlineSeconds != nil {
+		// How far it came before the deadline is a matter of time.
+		return strings.Join(all, "\n    ")
+	}
+	differ("ends", a.Ended, b.Ended)
+	if !kills {
+		differ("ready", a.Ready, b.Ready)
+	}
+	differ("at rest", a.Rest, b.Rest)
+	differ("last", a.Last, b.Last)
 	return strings.Join(all, "\n    ")
 }

@@ -26,7 +26,7 @@ import (
 const NodeName = "chaos"
 
 // World is an API server and a machine. Its agent may be killed and started
-// again; all else stays.
+// again; all else stays. The exported fields are set before the first agent.
 type World struct {
 	Server *apitest.Server
 	// Runtime and Prober are the machine's.
@@ -35,14 +35,43 @@ type World struct {
 	// Store is where volumes live; nil for directories below RootDir.
 	Store   volume.Store
 	RootDir string
-	// Outcome and Disorder are what goes wrong on the way to the API server.
-	Outcome  func(*http.Request) apitest.Outcome
-	Disorder apitest.Disorder
-	Rand     *rand.Rand
-	Log      *slog.Logger
+	// Faults is what goes wrong; nil for nothing.
+	Faults *Faults
+	Rand   *rand.Rand
+	Log    *slog.Logger
+	// Trace is what happened.
+	Trace Trace
+
+	guard *guard
+	// dead takes the agents that die by a fault.
+	dead chan struct{}
 
 	mu   sync.Mutex
 	stop func()
+}
+
+// NewWorld returns a World without an agent.
+func NewWorld(runtime podruntime.Runtime, prober probe.Target) *World {
+	w := &World{Runtime: runtime, Prober: prober, dead: make(chan struct{}, 1)}
+	w.guard = &guard{runtime: runtime, trace: &w.Trace, pods: map[string]string{}, names: map[string]string{}, orphans: map[string]bool{}}
+	w.Server = apitest.New(w.guard.write)
+	return w
+}
+
+// Wrong is what the agents have done and never may.
+func (w *World) Wrong() []string { return append(w.guard.Faults(), w.Server.Faults()...) }
+
+// Deaths tells of agents that have died by a fault; KillAgent is then to be called.
+func (w *World) Deaths() <-chan struct{} { return w.dead }
+
+// die has an agent die at this moment: nothing that it does has an effect any more.
+func (w *World) die(l *link) {
+	if !l.cut.Swap(true) {
+		select {
+		case w.dead <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // machine is the machine of a World.
@@ -58,12 +87,16 @@ func (machine) Facts(context.Context) (node.Facts, error) {
 	}, nil
 }
 
-// StartAgent starts an agent; there must be none.
+// StartAgent starts an agent unless there is one.
 func (w *World) StartAgent() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	link := w.Server.NewLink(w.Outcome)
-	client, err := link.Client()
+	if w.stop != nil {
+		return nil
+	}
+	l := &link{Runtime: w.Runtime, world: w}
+	toServer := w.Server.NewLink(w.outcome(l))
+	client, err := toServer.Client()
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
@@ -75,8 +108,8 @@ func (w *World) StartAgent() error {
 	config.RootDir = w.RootDir
 	// Crash loops last long enough with the shortest delay there is.
 	config.MaxContainerRestartPeriod = time.Second
-	a, err := agent.New(config, agent.Deps{Runtime: w.Runtime, Prober: w.Prober, Machine: machine{}, API: client,
-		Watches: w.Server.Watches(w.Disorder), VolumeStore: w.Store,
+	a, err := agent.New(config, agent.Deps{Runtime: l, Prober: w.Prober, Machine: machine{}, API: client,
+		Watches: w.Server.Watches(w.Faults.disorder()), VolumeStore: w.Store,
 		Rand: rand.New(rand.NewPCG(w.Rand.Uint64(), w.Rand.Uint64())), Logger: w.Log})
 	if err != nil {
 		return fmt.Errorf("making an agent: %w", err)
@@ -88,8 +121,22 @@ func (w *World) StartAgent() error {
 		// It ends with its context alone.
 		_ = a.Run(ctx)
 	}()
-	w.stop = func() { link.Cut(); cancel(); <-done }
+	w.Trace.Add("", "an agent starts")
+	w.stop = func() { l.cut.Store(true); toServer.Cut(); cancel(); <-done }
 	return nil
+}
+
+// outcome says what becomes of an agent's calls of the API server.
+func (w *World) outcome(l *link) func(*http.Request) apitest.Outcome {
+	if w.Faults == nil {
+		return nil
+	}
+	return func(r *http.Request) apitest.Outcome {
+		if l.cut.Load() {
+			return apitest.Refused
+		}
+		return w.Faults.api(r, func() { w.die(l) })
+	}
 }
 
 // KillAgent ends the agent as if its process were killed: what it has asked the
@@ -100,6 +147,7 @@ func (w *World) KillAgent() {
 	if w.stop != nil {
 		w.stop()
 		w.stop = nil
+		w.Trace.Add("", "the agent is dead")
 	}
 }
 

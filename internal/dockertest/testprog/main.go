@@ -22,7 +22,7 @@ func main() {
 	command, args := args[0], args[1:]
 	commands := map[string]func([]string) int{
 		"serve": serve, "stubborn": stubborn, "exit": exit, "print": print, "echo": echo, "sleep": sleep,
-		"env": env, "cat": cat, "write": write, "get": get, "message": message, "oom": oom, "id": id,
+		"env": env, "cat": cat, "write": write, "get": get, "message": message, "oom": oom, "id": id, "life": life,
 		"stat": stat, "sets": sets, "whoami": whoami,
 	}
 	f, ok := commands[command]
@@ -62,9 +62,10 @@ func wait() {
 	<-signals
 }
 
-// stubborn runs on whatever it is asked.
+// stubborn runs on whatever it is asked, from when it has said so.
 func stubborn([]string) int {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+	fmt.Println("no")
 	for {
 		time.Sleep(time.Hour)
 	}
