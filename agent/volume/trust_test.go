@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,12 +18,29 @@ import (
 
 // bundles are what the cluster has.
 type bundles struct {
+	mu    sync.Mutex
 	all   []certificates.ClusterTrustBundle
 	lists int
 	err   error
 }
 
+// change changes what there is while somebody may list it.
+func (b *bundles) change(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+}
+
+// listed is how often somebody has.
+func (b *bundles) listed() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lists
+}
+
 func (b *bundles) ClusterTrustBundles(context.Context) ([]certificates.ClusterTrustBundle, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.lists++
 	return slices.Clone(b.all), b.err
 }
@@ -99,32 +117,33 @@ func TestTrustBundlesLater(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		first, err := s.ReadFile("uid-1", "v", "ca.pem")
-		if err != nil || b.lists != 1 {
-			t.Errorf("listed %d times, %v", b.lists, err)
+		if err != nil || b.listed() != 1 {
+			t.Errorf("listed %d times, %v", b.listed(), err)
 		}
 		two := podOf(t, "volumes: [{name: v, projected: {sources: [{clusterTrustBundle: {path: ca.pem, name: two}}]}}]")
 		two.UID = "uid-2"
 		if err := w.Mount(t.Context(), two); err == nil {
 			t.Error("no error")
 		}
-		b.add("two", "ex.com/s", "x", "z")
+		b.change(func() { b.add("two", "ex.com/s", "x", "z") })
 		time.Sleep(time.Second)
 		w.mount(two)
-		if b.lists != 3 {
-			t.Errorf("listed %d times", b.lists)
+		if n := b.listed(); n != 3 {
+			t.Errorf("listed %d times", n)
 		}
 		time.Sleep(5 * time.Minute)
 		w.shows(s, "v/ca.pem", first)
-		b.err = errors.New("down")
-		b.all = nil
+		b.change(func() { b.err, b.all = errors.New("down"), nil })
 		time.Sleep(5 * time.Minute)
 		w.shows(s, "v/ca.pem", first)
 		if told := w.told(); len(told) == 0 || told[0].Message != `MountVolume.SetUp failed for volume "v" : while listing ClusterTrustBundles: down` {
 			t.Errorf("told %+v", told)
 		}
-		b.err = nil
-		b.add("one", "ex.com/s", "x", "new")
-		b.add("two", "ex.com/s", "x", "new")
+		b.change(func() {
+			b.err = nil
+			b.add("one", "ex.com/s", "x", "new")
+			b.add("two", "ex.com/s", "x", "new")
+		})
 		time.Sleep(2 * time.Minute)
 		w.shows(s, "v/ca.pem", anchor("new"))
 	})
