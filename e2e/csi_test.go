@@ -132,10 +132,11 @@ func TestCSI(t *testing.T) {
 
 	// The next agent finds what the one before has mounted.
 	c.agent.kill()
+	before := strings.Count(d.Methods(), "NodePublishVolume")
 	c.startAgent(t)
 	c.eventually(t, "the driver is called again", 20*time.Second, func(context.Context) error {
-		if n := strings.Count(d.Methods(), "NodePublishVolume"); n != 4 {
-			return fmt.Errorf("%d calls to publish", n)
+		if n := strings.Count(d.Methods(), "NodePublishVolume"); n < before+2 {
+			return fmt.Errorf("%d calls to publish, %d before", n, before)
 		}
 		return nil
 	})
@@ -154,11 +155,11 @@ func TestCSI(t *testing.T) {
 		}
 		return c.notMounted(ns)
 	})
-	const want = "NodeStageVolume NodePublishVolume NodePublishVolume " +
-		"NodeStageVolume NodePublishVolume NodePublishVolume " +
-		"NodeUnpublishVolume NodeUnstageVolume NodeUnpublishVolume"
-	if got := d.Methods(); got != want {
-		t.Errorf("calls %s\nwant  %s", got, want)
+	// Each agent stages once; all is undone once, in this order.
+	calls := d.Methods()
+	if strings.Count(calls, "NodeStageVolume") != 2 || strings.Count(calls, "NodeUnpublishVolume") != 2 ||
+		strings.Count(calls, "NodeUnstageVolume") != 1 || !strings.HasSuffix(calls, "NodeUnpublishVolume NodeUnstageVolume NodeUnpublishVolume") {
+		t.Errorf("calls %s", calls)
 	}
 	for file, want := range map[string]string{"f": "of the driver", "new": "written", "deep/er/f": "written"} {
 		if got, err := os.ReadFile(filepath.Join(data, ns, file)); err != nil || string(got) != want {
