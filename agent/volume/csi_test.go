@@ -251,7 +251,9 @@ func TestRepublish(t *testing.T) {
 		time.Sleep(90 * time.Second)
 		// A pod's end does not wait for it either.
 		began := time.Now()
-		must(t, w.Unmount(t.Context(), "hangs-0"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		must(t, w.Unmount(ctx, "hangs-0"))
 		if took := time.Since(began); took > 0 {
 			t.Errorf("unmounting took %v", took)
 		}
