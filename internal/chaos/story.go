@@ -20,6 +20,8 @@ type Story struct {
 	// Last is the newest status, Rest the one before the pod was deleted at rest.
 	Last, Rest string
 	Gone       bool
+	// Torn says that an agent was killed between the pod's deletion and its end.
+	Torn bool
 }
 
 // Tell makes the story of a pod from the statuses that it has had.
@@ -108,8 +110,9 @@ func (s *Story) Final(p *v1.Pod) string {
 	return s.Last
 }
 
-// Difference says how two stories of a pod differ, "" if they do not. Where an
-// agent was killed meanwhile, readiness is left out: it may be lost for a moment.
+// Difference says how two stories of a pod differ, "" if they do not. The second one
+// was told in real time, in which a write may take longer than what it tells of, and
+// by agents that may have been killed.
 func Difference(p *v1.Pod, a, b *Story, kills bool) string {
 	var all []string
 	differ := func(what string, x, y any) {
@@ -117,17 +120,34 @@ func Difference(p *v1.Pod, a, b *Story, kills bool) string {
 			all = append(all, fmt.Sprintf("%s\n      %v\n      %v", what, x, y))
 		}
 	}
-	differ("phases", a.Phases, b.Phases)
 	differ("gone", a.Gone, b.Gone)
+	differ("at rest", a.Rest, b.Rest)
+	if a.Torn || b.Torn {
+		// How it ended may have been lost with the agent: what was removed from the
+		// runtime before that was written nobody knows.
+		return strings.Join(all, "\n    ")
+	}
+	differ("phases", a.Phases, b.Phases)
 	if p.Spec.ActiveDeadlineSeconds != nil {
 		// How far it came before the deadline is a matter of time.
 		return strings.Join(all, "\n    ")
 	}
 	differ("ends", a.Ended, b.Ended)
-	if !kills {
+	if !kills && !leavesOut(a.Ready, b.Ready) {
 		differ("ready", a.Ready, b.Ready)
 	}
-	differ("at rest", a.Rest, b.Rest)
 	differ("last", a.Last, b.Last)
 	return strings.Join(all, "\n    ")
+}
+
+// leavesOut reports whether short is long without some that lasted for a moment
+// only; both have the same end.
+func leavesOut(long, short []string) bool {
+	i := 0
+	for _, s := range long {
+		if i < len(short) && short[i] == s {
+			i++
+		}
+	}
+	return i == len(short) && (len(long) == 0 || len(short) > 0 && long[len(long)-1] == short[len(short)-1])
 }
