@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"nodelet/agent/admit"
+	"nodelet/agent/csi"
 	"nodelet/agent/desired"
 	"nodelet/agent/kubeapi"
 	"nodelet/agent/mirror"
@@ -47,6 +48,9 @@ type Deps struct {
 	Watches kubeapi.Watches
 	// HostFiles are the machine's; nil where pods are told of none.
 	HostFiles HostFiles
+	// CSI says that the machine may have CSI drivers, which register below the
+	// configuration's RootDir.
+	CSI bool
 	// VolumeStore is where the pods' volumes live; nil for directories and mounts
 	// below the configuration's RootDir, where what is to be remembered is then too.
 	VolumeStore volume.Store
@@ -73,6 +77,8 @@ type Agent struct {
 	objects   *kubeapi.Objects
 	volumes   *volume.Manager
 	pulled    *pulled.Records
+	// csi is nil where there are no CSI drivers.
+	csi *csi.Manager
 	// static are the sources of static pods.
 	static []func(context.Context)
 }
@@ -116,6 +122,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	parts.Go(func() { a.node.Run(ctx) })
 	parts.Go(func() { a.prober.Run(ctx) })
 	parts.Go(func() { a.volumes.Run(ctx) })
+	if a.csi != nil {
+		parts.Go(func() { a.csi.Run(ctx) })
+	}
 	// What runs must be known before anything is planned.
 	select {
 	case <-ctx.Done():
@@ -172,9 +181,14 @@ func (a *Agent) wire() {
 		a.worker.Retry(uid)
 		a.volumes.ObjectChanged(uid)
 	})
-	a.volumes = volume.New(volume.Config{Root: a.config.RootDir, SyncPeriod: a.config.SyncFrequency}, volume.Deps{
+	volumes := volume.Deps{
 		Objects: objects{a.objects}, Tokens: tokens{a.deps.API}, Claims: a.deps.API, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
-		Node: func() *v1.Node { return a.node.AnyNode() }})
+		Node: func() *v1.Node { return a.node.AnyNode() }}
+	if a.deps.CSI && !a.deps.standalone() {
+		a.csi = a.newCSI()
+		volumes.CSI = a.csi
+	}
+	a.volumes = volume.New(volume.Config{Root: a.config.RootDir, SyncPeriod: a.config.SyncFrequency}, volumes)
 
 	a.observer = observe.New(observe.Config{
 		RelistPeriod: a.config.RelistPeriod,
@@ -243,8 +257,19 @@ func (a *Agent) wireStatic() {
 	}
 }
 
+func (a *Agent) newCSI() *csi.Manager {
+	config := csi.DefaultConfig()
+	config.NodeName, config.Root = a.config.NodeName, a.config.RootDir
+	return csi.New(config, csi.Deps{API: a.deps.API, Log: a.deps.Logger,
+		Node: func() *v1.Node { return a.node.Node() }, Report: func() { a.node.Update() }})
+}
+
 func (a *Agent) newNode() *node.Manager {
 	c := &a.config
+	var inUse func() ([]v1.UniqueVolumeName, bool)
+	if a.csi != nil {
+		inUse = a.csi.InUse
+	}
 	var api node.API
 	if !a.deps.standalone() {
 		api = a.deps.API
@@ -256,7 +281,7 @@ func (a *Agent) newNode() *node.Manager {
 		StatusUpdateFrequency: c.NodeStatusUpdateFrequency, StatusReportFrequency: c.NodeStatusReportFrequency,
 		LeaseDuration: c.NodeLeaseDuration, RuntimeTimeout: c.RuntimeRequestTimeout,
 	}, node.Deps{API: api, Machine: a.deps.Machine, Runtime: a.deps.Runtime,
-		Event: a.recorder.NodeEvent, Rand: a.rand(), Log: a.deps.Logger})
+		VolumesInUse: inUse, Event: a.recorder.NodeEvent, Rand: a.rand(), Log: a.deps.Logger})
 }
 
 func (a *Agent) newWorker() *worker.Worker {
@@ -276,7 +301,7 @@ func (a *Agent) newWorker() *worker.Worker {
 	return worker.New(config, worker.Deps{
 		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
 		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
-		Pulled: a.pulled, Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
+		Hooks: hooks{&probe.Hooks{Target: a.deps.Prober, Exec: execer{a.deps.Runtime}, Event: a.event}}, Pulled: a.pulled, Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
 		Event: a.event, Rand: a.rand(), Log: a.deps.Logger,
 	})
 }
@@ -300,6 +325,14 @@ func (a *Agent) event(e pod.Event) {
 
 // execer makes exec probes through the runtime's streams.
 type execer struct{ podruntime.Streams }
+
+// hooks are lifecycle hooks as the worker asks for them.
+type hooks struct{ *probe.Hooks }
+
+// RunHook implements worker.Hooks.
+func (h hooks) RunHook(ctx context.Context, p *v1.Pod, c *v1.Container, id, podIP string, handler *v1.LifecycleHandler) error {
+	return h.Run(ctx, probe.HookRequest{Pod: p, Container: c, ContainerID: id, PodIP: podIP, Handler: handler})
+}
 
 // maxProbeOutput bounds what is kept of a probe's output, as with the kubelet.
 const maxProbeOutput = 10 << 10

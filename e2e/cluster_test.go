@@ -177,6 +177,9 @@ func (c *cluster) startAgent(t testing.TB, args ...string) {
 	}
 	c.startProcess(t, append([]string{"--kubeconfig", c.path("node.kubeconfig")}, args...)...)
 	c.eventually(t, "the node is Ready", time.Minute, func(ctx context.Context) error {
+		if c.agent.ended() {
+			t.Fatal("the agent has ended: ", c.agent.logTail())
+		}
 		n, err := c.kube.CoreV1().Nodes().Get(ctx, nodeName, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -193,8 +196,8 @@ func (c *cluster) startAgent(t testing.TB, args ...string) {
 // startProcess starts the agent's process with what all of them are given.
 func (c *cluster) startProcess(t testing.TB, args ...string) {
 	t.Helper()
-	config := "{apiVersion: kubelet.config.k8s.io/v1beta1, kind: KubeletConfiguration, podLogsDir: " + c.path("logs") +
-		", containerLogMaxSize: 3Mi, containerLogMaxFiles: 2}"
+	config := "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n" +
+		"podLogsDir: " + c.path("logs") + "\ncontainerLogMaxSize: 3Mi\ncontainerLogMaxFiles: 2\n"
 	if err := os.WriteFile(c.path("config.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -25,8 +25,8 @@ func TestPrivateRegistry(t *testing.T) {
 		c.apply(t, ns, pod(name, fields, fmt.Sprintf(`"image":%q`, image)))
 	}
 
-	// Each case has its own repository, since an image that is there needs no
-	// credentials.
+	// Each case has its own repository, since an image that was pulled for all of
+	// the node's pods needs no credentials.
 	tagged, digested := r.Push(t, "team/app", "1")
 	pulls("without", tagged, "")
 	c.eventually(t, "the pull is refused", time.Minute, func(ctx context.Context) error {
@@ -57,6 +57,21 @@ func TestPrivateRegistry(t *testing.T) {
 	if s := container(&with, "c"); s.Image != tagged || s.ImageID != "docker-pullable://"+digested {
 		t.Errorf("image %q, imageID %q, want %q and the digest %q", s.Image, s.ImageID, tagged, digested)
 	}
+
+	// Others do not have the image because it is there.
+	pulls("after", tagged, "")
+	c.apply(t, ns, pod("never", "", fmt.Sprintf(`"image":%q,"imagePullPolicy":"Never"`, tagged)))
+	c.eventually(t, "a pod without the secret does not get the image", time.Minute, func(ctx context.Context) error {
+		if err := c.hasEvent(ctx, ns, "never", "ErrImageNeverPull", fmt.Sprintf("Container image %q is not present with pull policy of Never", tagged)); err != nil {
+			return err
+		}
+		return c.hasEvent(ctx, ns, "after", "Failed", `Failed to pull image "`+tagged+`"`)
+	})
+	c.kubectl(t, "", "create", "secret", "docker-registry", "-n", ns, "same", "--docker-server="+r.Host, "--docker-username="+r.Username, "--docker-password="+r.Password)
+	pulls("same", tagged, `"imagePullSecrets":[{"name":"same"}],`)
+	c.eventually(t, "one with another secret of the same credential does", time.Minute, func(ctx context.Context) error {
+		return c.hasEvent(ctx, ns, "same", "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", tagged))
+	})
 
 	_, other := r.Push(t, "team/other", "1")
 	c.kubectl(t, "", "patch", "serviceaccount", "-n", ns, "default", "-p", `{"imagePullSecrets":[{"name":"right"}]}`)

@@ -24,7 +24,7 @@ func commanded(p *v1.Pod, c *v1.Container, attempt uint32) Behavior {
 	}
 	switch c.Command[0] {
 	case "stubborn":
-		b.IgnoreSIGTERM = true
+		b.IgnoreSIGTERM, b.Logs = true, []string{"no"}
 	case "fail":
 		b.Exits, b.ExitAfter, b.ExitCode = true, Latency{Min: 500 * time.Millisecond}, 3
 	case "complete":

@@ -128,6 +128,7 @@ func (r *Runtime) makeContainer(sandboxID string, config podruntime.ContainerCon
 		ImageID:          config.ImageID,
 		ImageRef:         config.ImageRef,
 		TerminationGrace: time.Duration(pod.TerminationGrace(config.Pod)) * time.Second,
+		PreStop:          pod.PreStop(config.Container),
 	}
 	s.owner.containers = slices.Insert(s.owner.containers, 0, c)
 	if r.containers == nil {

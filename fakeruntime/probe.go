@@ -32,6 +32,18 @@ func (r *Runtime) Probe(ctx context.Context, request probe.Request) (ok bool, ou
 	return false, failure(request), nil
 }
 
+// Hook implements probe.Target: whatever runs answers.
+func (r *Runtime) Hook(ctx context.Context, request probe.HookRequest) error {
+	if err := r.enter(ctx); err != nil {
+		return fmt.Errorf("running a hook of container %s of pod %s: %w", request.Container.Name, pod.FullName(request.Pod), err)
+	}
+	defer r.unlock()
+	if c := r.containers[request.ContainerID]; c == nil || c.State != pod.ContainerRunning {
+		return fmt.Errorf("dial tcp %s: connect: connection refused", request.PodIP)
+	}
+	return nil
+}
+
 // failure is what the kubelet's prober says of a failed probe.
 func failure(request probe.Request) string {
 	switch h := request.Probe.ProbeHandler; {

@@ -21,27 +21,31 @@ type creation struct {
 	keep func(*container.InspectResponse) bool
 }
 
+// nameLost is after how long a name that is taken, by no container, is given up.
+const nameLost = 15 * time.Second
+
 // create creates a container, or returns the one that has its name if that is
 // what is wanted; if it is not, it is replaced. Two calls at a time end with
 // one container, for a name is given once.
 func (r *Runtime) create(ctx context.Context, c creation) (string, error) {
-	const tries, lost = 8, 6
-	var err error
 	extra := ""
-	for try := range tries {
-		var id string
-		id, err = r.createNamed(ctx, c, c.name(extra))
+	began := time.Now()
+	for delay := 10 * time.Millisecond; ; delay = min(2*delay, time.Second) {
+		id, err := r.createNamed(ctx, c, c.name(extra))
 		if err == nil || !errdefs.IsConflict(err) || ctx.Err() != nil {
 			return id, err
 		}
 		holder, look := r.inspect(ctx, c.name(extra))
 		switch {
+		case time.Since(began) > 2*nameLost:
+			return "", err
 		case errdefs.IsNotFound(look):
-			// Gone since, or about to be made by another call; or one that the
-			// engine has lost but for its name, which only its restart frees.
-			if try >= lost {
+			// Gone since, or about to be made by another call, which may take
+			// long; or one that the engine has lost but for its name, which only
+			// its restart frees.
+			if time.Since(began) > nameLost {
 				extra = randomName()
-			} else if !pause(ctx, (10*time.Millisecond)<<try) {
+			} else if !pause(ctx, delay) {
 				return "", ctx.Err()
 			}
 		case look != nil:
@@ -54,7 +58,6 @@ func (r *Runtime) create(ctx context.Context, c creation) (string, error) {
 			}
 		}
 	}
-	return "", err
 }
 
 func (r *Runtime) createNamed(ctx context.Context, c creation, name string) (string, error) {

@@ -1,12 +1,14 @@
 package docker
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/kubelet/pkg/types"
 
 	"nodelet/agent/pod"
@@ -24,6 +26,7 @@ const (
 	labelRestarts    = "annotation.io.kubernetes.container.restartCount"
 	labelMessagePath = "annotation.io.kubernetes.container.terminationMessagePath"
 	labelPolicy      = "annotation.io.kubernetes.container.terminationMessagePolicy"
+	labelPreStop     = "annotation.io.kubernetes.container.preStopHandler"
 	labelGrace       = "annotation.io.kubernetes.pod.terminationGracePeriod"
 	// labelImage is the reference in the container's spec; Docker is given the ID.
 	labelImage    = "io.nodelet.container.image"
@@ -68,6 +71,9 @@ func containerLabels(sandboxID string, c *podruntime.ContainerConfig) map[string
 	labels[labelLogPath] = c.LogPath
 	labels[labelMessagePath] = c.Container.TerminationMessagePath
 	labels[labelPolicy] = string(c.Container.TerminationMessagePolicy)
+	if h := pod.PreStop(c.Container); h != nil {
+		labels[labelPreStop] = encodeHook(h, c.Container)
+	}
 	labels[labelGrace] = strconv.FormatInt(pod.TerminationGrace(c.Pod), 10)
 	return labels
 }
@@ -98,6 +104,35 @@ func graceOf(labels map[string]string) time.Duration {
 		return v1.DefaultTerminationGracePeriodSeconds * time.Second
 	}
 	return time.Duration(seconds) * time.Second
+}
+
+// encodeHook writes a hook for a label. A port is written as its number, for who
+// reads it may not know the container's ports.
+func encodeHook(h *v1.LifecycleHandler, c *v1.Container) string {
+	h = h.DeepCopy()
+	if h.HTTPGet != nil && h.HTTPGet.Port.Type == intstr.String {
+		for _, port := range c.Ports {
+			if port.Name == h.HTTPGet.Port.StrVal {
+				h.HTTPGet.Port = intstr.FromInt32(port.ContainerPort)
+				break
+			}
+		}
+	}
+	// A hook always marshals.
+	data, err := json.Marshal(h)
+	if err != nil {
+		panic(fmt.Sprintf("marshalling a lifecycle hook: %v", err))
+	}
+	return string(data)
+}
+
+// preStopOf reads a container's preStop hook back; nil if it has none.
+func preStopOf(labels map[string]string) *v1.LifecycleHandler {
+	h := &v1.LifecycleHandler{}
+	if s := labels[labelPreStop]; s == "" || json.Unmarshal([]byte(s), h) != nil {
+		return nil
+	}
+	return h
 }
 
 // describe names a container for errors.

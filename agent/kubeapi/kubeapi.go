@@ -1,9 +1,9 @@
 // Package kubeapi talks to the API server as one node: calls on pods, nodes,
-// leases, tokens and events (client.go, events.go), watches on what is bound to
-// the node and on services (watch.go, services.go), and those on the config maps
-// and secrets that its pods refer to (objects.go). It is the only importer of
-// client-go's transport and informers; the rest of the agent sees small
-// interfaces that *Client satisfies.
+// leases, tokens and events (client.go, events.go) and on what is behind volumes
+// (storage.go), watches on what is bound to the node and on services (watch.go,
+// services.go), and those on the config maps and secrets that its pods refer to
+// (objects.go). It is the only importer of client-go's transport and informers;
+// the rest of the agent sees small interfaces that *Client satisfies.
 package kubeapi
 
 import (
@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	storagev1 "k8s.io/client-go/kubernetes/typed/storage/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 )
@@ -46,6 +47,8 @@ func DefaultOptions() Options {
 type Client struct {
 	core   *corev1.CoreV1Client
 	events *corev1.CoreV1Client
+	// storage is for volumes, under the same bounds as core.
+	storage *storagev1.StorageV1Client
 	// beat is for the Node, leases for its lease: neither waits behind the
 	// calls of a node full of pods.
 	beat   *corev1.CoreV1Client
@@ -73,6 +76,9 @@ func New(config *rest.Config, o Options) (*Client, error) {
 	c.RateLimiter = limiter(o.QPS, o.Burst)
 	if client.core, err = corev1.NewForConfigAndClient(c, httpClient); err != nil {
 		return nil, fmt.Errorf("making a client for %s: %w", c.Host, err)
+	}
+	if client.storage, err = storagev1.NewForConfigAndClient(c, httpClient); err != nil {
+		return nil, fmt.Errorf("making a storage client for %s: %w", c.Host, err)
 	}
 	c.RateLimiter = limiter(o.EventQPS, o.EventBurst)
 	if client.events, err = corev1.NewForConfigAndClient(c, httpClient); err != nil {

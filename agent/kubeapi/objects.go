@@ -34,7 +34,7 @@ const (
 // Node authorizer may hear of a pod's binding after the node does, and forbids
 // what the pod refers to until then.
 func objectBackoff() *wait.Backoff {
-	return &wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 150, Cap: 30 * time.Second}
+	return &wait.Backoff{Duration: 25 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 150, Cap: 30 * time.Second}
 }
 
 // Objects keeps the config maps and secrets that the pods of a node refer to.

@@ -86,6 +86,9 @@ type Deps struct {
 	API     API
 	Machine Machine
 	Runtime Runtime
+	// VolumesInUse are the unique names of the volumes that must not be detached,
+	// sorted; false while they are not known. Nil for a node that has none.
+	VolumesInUse func() ([]v1.UniqueVolumeName, bool)
 	// Event is told what an administrator should hear of.
 	Event func(eventType, reason, message string)
 	// Rand is used by the manager alone.
@@ -93,13 +96,15 @@ type Deps struct {
 	Log  *slog.Logger
 }
 
-// Manager keeps one Node. Healthy, Node, HostIPs and the Node handler's methods
-// may be called concurrently.
+// Manager keeps one Node. Healthy, Node, HostIPs, Update and the Node handler's
+// methods may be called concurrently.
 type Manager struct {
 	config Config
 	Deps
 	registered chan struct{}
 	described  chan struct{}
+	// stirred has an element when the status is to be looked at soon.
+	stirred chan struct{}
 	// turned is when Run's loop last turned, in Unix ns; 0 before it ran.
 	turned atomic.Int64
 
@@ -123,7 +128,8 @@ type Manager struct {
 
 // New returns a Manager; nothing happens before Run.
 func New(config Config, deps Deps) *Manager {
-	return &Manager{config: config, Deps: deps, registered: make(chan struct{}), described: make(chan struct{})}
+	return &Manager{config: config, Deps: deps, registered: make(chan struct{}), described: make(chan struct{}),
+		stirred: make(chan struct{}, 1)}
 }
 
 // Registered is closed once the Node exists and its status was written.
@@ -190,6 +196,15 @@ func (m *Manager) NodeSet(n *v1.Node) {
 // makes it again only when it is started anew.
 func (m *Manager) NodeDeleted() { m.Log.Warn("The Node object was deleted") }
 
+// Update has the status computed soon, and written if it has changed. It does not
+// wait.
+func (m *Manager) Update() {
+	select {
+	case m.stirred <- struct{}{}:
+	default:
+	}
+}
+
 // describeRetry is between two tries to find out what the machine is.
 const describeRetry = time.Second
 
@@ -249,6 +264,7 @@ func (m *Manager) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-wait:
+		case <-m.stirred:
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 
 // world is the API server, the machine and the runtime of one node.
 type world struct {
+	inUse      []v1.UniqueVolumeName
 	mu         sync.Mutex
 	node       *v1.Node
 	fail       error
@@ -111,6 +112,12 @@ func (w *world) ListImages(context.Context) ([]podruntime.Image, error) {
 	return images, nil
 }
 
+func (w *world) volumesInUse() ([]v1.UniqueVolumeName, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.inUse, w.inUse != nil
+}
+
 func (w *world) set(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -136,13 +143,39 @@ func play(t *testing.T, change func(*Config), f func(t *testing.T, w *world, m *
 			change(&config)
 		}
 		m := New(config, Deps{API: w, Machine: w, Runtime: w, Rand: rand.New(rand.NewPCG(1, 1)), Log: slog.New(slog.DiscardHandler),
-			Event: func(_, reason, _ string) { w.set(func() { w.events = append(w.events, reason) }) }})
+			VolumesInUse: w.volumesInUse, Event: func(_, reason, _ string) { w.set(func() { w.events = append(w.events, reason) }) }})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { m.Run(ctx); close(done) }()
 		f(t, w, m)
 		cancel()
 		<-done
+	})
+}
+
+// What volumes are in use is written as soon as it is told, and kept while it is not
+// known.
+func TestVolumesInUse(t *testing.T) {
+	play(t, nil, func(t *testing.T, w *world, m *Manager) {
+		<-m.Registered()
+		synctest.Wait()
+		w.take()
+		for _, step := range []struct{ tell, want []v1.UniqueVolumeName }{
+			{[]v1.UniqueVolumeName{"a"}, []v1.UniqueVolumeName{"a"}},
+			{[]v1.UniqueVolumeName{"a", "b"}, []v1.UniqueVolumeName{"a", "b"}},
+			{nil, []v1.UniqueVolumeName{"a", "b"}},
+			{[]v1.UniqueVolumeName{}, []v1.UniqueVolumeName{}},
+		} {
+			w.set(func() { w.inUse = step.tell })
+			m.Update()
+			synctest.Wait()
+			if got := m.Node().Status.VolumesInUse; !slices.Equal(got, step.want) {
+				t.Errorf("told %q: %q, want %q", step.tell, got, step.want)
+			}
+		}
+		if calls := w.take(); !slices.Equal(calls, []string{"status", "status", "status"}) {
+			t.Errorf("calls %q", calls)
+		}
 	})
 }
 

@@ -118,6 +118,11 @@ func (m *Manager) setStatus(ctx context.Context, n *v1.Node) error {
 	s.DaemonEndpoints.KubeletEndpoint.Port = kubeletPort
 	m.setImages(ctx, s)
 	m.setConditions(s)
+	if m.VolumesInUse != nil {
+		if inUse, known := m.VolumesInUse(); known {
+			s.VolumesInUse = inUse
+		}
+	}
 	return nil
 }
 

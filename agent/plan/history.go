@@ -44,6 +44,8 @@ type Container struct {
 	// Replace is the ID of an incarnation that was stopped for a changed
 	// definition, so that another is to follow whatever the restart policy.
 	Replace string
+	// PreStopped is the ID of an incarnation whose preStop hook was run.
+	PreStopped string
 }
 
 // Failure is a failed attempt to make something.

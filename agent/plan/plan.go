@@ -49,7 +49,9 @@ type Result struct {
 	Gone bool
 }
 
-// Waiting is why a container waits, in the words of its status.
+// Waiting is why a container waits, in the words of its status. Without a reason
+// it waits for what comes before its running: also one whose process runs waits
+// for its postStart hook.
 type Waiting struct{ Reason, Message string }
 
 // End is a node's own reason to end a pod: its phase becomes Failed.
@@ -71,8 +73,13 @@ const (
 	RunSandbox Kind = iota + 1
 	StopSandbox
 	RemoveSandbox
-	// StartContainer makes sure of the image, creates the container and starts it.
+	// StartContainer makes sure of the image, creates the container, starts it
+	// and runs its postStart hook.
 	StartContainer
+	// RunPreStop runs the preStop hook of a container that is to be stopped later.
+	RunPreStop
+	// StopContainer runs the container's preStop hook, unless that was run, and
+	// stops the container, both within one grace period.
 	StopContainer
 	RemoveContainer
 	// MountVolumes makes the pod's directory and what its volumes hold;
@@ -85,7 +92,7 @@ const (
 // String is the kind's name, for logs and tests.
 func (k Kind) String() string {
 	return [...]string{"None", "RunSandbox", "StopSandbox", "RemoveSandbox",
-		"StartContainer", "StopContainer", "RemoveContainer",
+		"StartContainer", "RunPreStop", "StopContainer", "RemoveContainer",
 		"MountVolumes", "UnmountVolumes", "RemoveDirectory"}[k]
 }
 
@@ -99,8 +106,10 @@ type Action struct {
 	Container string
 	// Attempt is the number of the incarnation to make.
 	Attempt uint32
-	// Grace is how long a StopContainer may take.
-	Grace time.Duration
+	// Grace is how long a StopContainer may take; PreStop how much of it the
+	// container's preStop hook may have, 0 for none.
+	Grace   time.Duration
+	PreStop time.Duration
 	// Message is why a container is stopped, for the event.
 	Message string
 	// Restart is what the container's crash-loop back-off becomes by this
@@ -117,6 +126,8 @@ func (a Action) Key() string {
 	switch a.Kind {
 	case RunSandbox, StartContainer, MountVolumes:
 		return makeKey
+	case RunPreStop:
+		return "prestop/" + a.ID
 	case StopContainer:
 		return "stop/" + a.ID
 	case StopSandbox:
@@ -213,6 +224,13 @@ func (p *planner) do(a Action) {
 func (p *planner) making() bool {
 	_, busy := p.History.InFlight[makeKey]
 	return busy
+}
+
+// starting reports whether a container's start is under way, which its postStart
+// hook is part of.
+func (p *planner) starting(name string) bool {
+	a, busy := p.History.InFlight[makeKey]
+	return busy && a.Kind == StartContainer && a.Container == name
 }
 
 func (p *planner) wakeAt(t time.Time) {

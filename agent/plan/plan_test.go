@@ -165,6 +165,9 @@ func (l *life) container(t *testing.T, d *datadriven.TestData, f []string, attem
 	}
 	if l.desired != nil {
 		c.Hash = l.hash(f[0])
+		if s, _ := pod.ContainerSpec(l.desired.Pod, f[0]); s != nil {
+			c.PreStop = pod.PreStop(s)
+		}
 	}
 	c.State = map[string]pod.ContainerState{"running": pod.ContainerRunning, "created": pod.ContainerCreated,
 		"unknown": pod.ContainerUnknown, "exited": pod.ContainerExited}[f[2]]
@@ -297,7 +300,12 @@ func (l *life) plan(underway bool) string {
 		l.begin(a, underway)
 	}
 	for _, name := range slices.Sorted(maps.Keys(next.Waiting)) {
-		fmt.Fprintf(&b, "  %s waits: %s: %s\n", name, next.Waiting[name].Reason, next.Waiting[name].Message)
+		w := next.Waiting[name]
+		if w.Reason == "" {
+			fmt.Fprintf(&b, "  %s waits\n", name)
+			continue
+		}
+		fmt.Fprintf(&b, "  %s waits: %s: %s\n", name, w.Reason, w.Message)
 	}
 	l.history.Phase = max(l.history.Phase, next.Phase)
 	if next.Phase != pod.Syncing && l.history.TerminatingSince.IsZero() {
@@ -322,7 +330,11 @@ func describe(a plan.Action) string {
 	case plan.RunSandbox, plan.StartContainer:
 		fmt.Fprintf(&b, " attempt=%d", a.Attempt)
 	case plan.StopContainer:
-		fmt.Fprintf(&b, " grace=%s %q", a.Grace, a.Message)
+		fmt.Fprintf(&b, " grace=%s", a.Grace)
+		if a.PreStop > 0 {
+			fmt.Fprintf(&b, " pre-stop=%s", a.PreStop)
+		}
+		fmt.Fprintf(&b, " %q", a.Message)
 	}
 	b.WriteString("\n")
 	return b.String()
@@ -338,6 +350,8 @@ func (l *life) begin(a plan.Action, underway bool) {
 		c.Restart, c.Failure = a.Restart, plan.Failure{}
 	case a.Kind == plan.StopContainer && a.Replace:
 		c.Replace = a.ID
+	case a.Kind == plan.RunPreStop && !underway:
+		c.PreStopped = a.ID
 	}
 	l.history.Containers[a.Container] = c
 }

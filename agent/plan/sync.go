@@ -113,8 +113,7 @@ func (p *planner) stopUnwanted() {
 			continue
 		}
 		if c.State == pod.ContainerRunning || c.State == pod.ContainerUnknown {
-			p.do(Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: max(p.grace(), minimumGrace),
-				Message: fmt.Sprintf("Stopping container %s", c.Name)})
+			p.do(p.stopAction(c, p.grace(), ""))
 		} else {
 			p.do(Action{Kind: RemoveContainer, ID: c.ID, Container: c.Name})
 		}
@@ -128,8 +127,7 @@ func (p *planner) replaceSandbox(old *pod.Sandbox) {
 	for i := range p.Observed.Containers {
 		if c := &p.Observed.Containers[i]; c.State == pod.ContainerRunning || c.State == pod.ContainerUnknown {
 			stopping = true
-			p.do(Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: max(p.grace(), minimumGrace),
-				Message: fmt.Sprintf("Stopping container %s", c.Name)})
+			p.do(p.stopAction(c, p.grace(), ""))
 		}
 	}
 	if stopping {
@@ -231,6 +229,10 @@ func (p *planner) nextAttempt(c *v1.Container) uint32 {
 
 // checkRunning stops a running container that is not what it should be.
 func (p *planner) checkRunning(sandbox *pod.Sandbox, c *v1.Container, cur *pod.Container) {
+	if p.starting(c.Name) && c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
+		p.wait(c.Name, "", "")
+		return
+	}
 	probes := p.Probes.Of(c.Name, cur.ID)
 	_, isInit := pod.ContainerSpec(p.Desired.Pod, c.Name)
 	label := "Container"
@@ -266,8 +268,9 @@ func (p *planner) probeGrace(probe *v1.Probe) time.Duration {
 }
 
 func (p *planner) stop(c *v1.Container, cur *pod.Container, message string, grace time.Duration) {
-	p.do(Action{Kind: StopContainer, ID: cur.ID, Container: c.Name, Message: message,
-		Grace: max(grace, minimumGrace), Replace: cur.Hash != pod.ContainerHash(c)})
+	a := p.stopAction(cur, grace, message)
+	a.Replace = cur.Hash != pod.ContainerHash(c)
+	p.do(a)
 }
 
 // restart starts the next incarnation of a dead container, unless it is backed

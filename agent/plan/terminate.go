@@ -2,13 +2,14 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"nodelet/agent/pod"
 )
 
-// minimumGrace is what every container gets at least, as with the kubelet.
-const minimumGrace = 2 * time.Second
+// MinimumGrace is what every container gets at least, as with the kubelet.
+const MinimumGrace = 2 * time.Second
 
 // terminate plans for a pod that is to end: containers first, sidecars after
 // them in reverse order, then the sandbox; and of a pod that is to vanish
@@ -84,11 +85,13 @@ func (p *planner) stopContainers() bool {
 		running = true
 		p.end(c, p.graceOf(c))
 	}
-	if running {
-		return true
+	if !running {
+		p.stopSidecars(sidecars)
 	}
-	p.stopSidecars(sidecars)
-	return len(sidecars) > 0
+	for _, c := range sidecars {
+		p.preStop(c)
+	}
+	return running || len(sidecars) > 0
 }
 
 func (p *planner) isSidecar(name string) bool {
@@ -125,16 +128,40 @@ func (p *planner) stopSidecars(running []*pod.Container) {
 	}
 }
 
+// preStop runs a sidecar's hook as soon as the pod is to end, though the sidecar
+// itself is stopped in its turn.
+func (p *planner) preStop(c *pod.Container) {
+	stop := Action{Kind: StopContainer, ID: c.ID}.Key()
+	_, stopping := p.History.InFlight[stop]
+	stopping = stopping || slices.ContainsFunc(p.result.Actions, func(a Action) bool { return a.Key() == stop })
+	if c.PreStop == nil || stopping || p.History.Containers[c.Name].PreStopped == c.ID {
+		return
+	}
+	p.do(Action{Kind: RunPreStop, ID: c.ID, Container: c.Name})
+}
+
 // end stops a container within grace. A stop that is under way with a longer
 // grace is overtaken.
 func (p *planner) end(c *pod.Container, grace time.Duration) {
-	a := Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: max(grace, minimumGrace),
-		Message: fmt.Sprintf("Stopping container %s", c.Name)}
+	a := p.stopAction(c, grace, "")
 	if under, busy := p.History.InFlight[a.Key()]; busy && p.overtakes(under, a) {
 		p.result.Actions = append(p.result.Actions, a)
 		return
 	}
 	p.do(a)
+}
+
+// stopAction stops a container, for the reason that the event is to tell if there
+// is one.
+func (p *planner) stopAction(c *pod.Container, grace time.Duration, message string) Action {
+	a := Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: max(grace, MinimumGrace), Message: message}
+	if message == "" {
+		a.Message = fmt.Sprintf("Stopping container %s", c.Name)
+	}
+	if c.PreStop != nil {
+		a.PreStop = max(grace, 0)
+	}
+	return a
 }
 
 // overtakes reports whether a's end would come before that of a stop under way.

@@ -1,6 +1,10 @@
 package pod
 
-import "time"
+import (
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+)
 
 // Observed is everything that the runtime had of one pod at one moment. Only
 // package observe makes it known to others.
@@ -133,4 +137,6 @@ type Container struct {
 	// TerminationGrace is the pod's grace period as it was when the container
 	// was created. It serves to stop a container whose pod is no longer known.
 	TerminationGrace time.Duration
+	// PreStop is the container's hook as it was then; nil for none.
+	PreStop *v1.LifecycleHandler
 }

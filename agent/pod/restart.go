@@ -23,6 +23,14 @@ func ContainerSpec(p *v1.Pod, name string) (c *v1.Container, init bool) {
 	return nil, false
 }
 
+// PreStop is the container's preStop hook, or nil.
+func PreStop(c *v1.Container) *v1.LifecycleHandler {
+	if c.Lifecycle == nil {
+		return nil
+	}
+	return c.Lifecycle.PreStop
+}
+
 // IsSidecar reports whether an init container is a restartable one: it is
 // started in its turn, runs beside the pod's containers, and is stopped last.
 func IsSidecar(c *v1.Container) bool {

@@ -61,7 +61,8 @@ type Sandboxes interface {
 type Containers interface {
 	// CreateContainer creates a container in a ready sandbox; it does not run
 	// yet. The image must be present. It is idempotent in (pod UID, container
-	// name, attempt) as long as the container has not been started.
+	// name, attempt) as long as the container has not been started. Its preStop
+	// hook and grace period are kept with it, and come back when it is observed.
 	CreateContainer(ctx context.Context, sandboxID string, config ContainerConfig) (id string, err error)
 	// StartContainer runs a created container. An error leaves the container
 	// Exited with reason ContainerCannotRun or still Created.

@@ -73,6 +73,10 @@ func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.Co
 	status.LastTerminationState = in.lastTermination(c, cur, old)
 	switch cur.State {
 	case pod.ContainerRunning:
+		if _, ok := in.Waiting[c.Name]; ok {
+			status.State = in.waitingState(c)
+			break
+		}
 		status.State.Running = &v1.ContainerStateRunning{StartedAt: timeOf(cur.StartedAt)}
 	case pod.ContainerExited:
 		status.State.Terminated = in.terminated(cur)
@@ -168,7 +172,7 @@ func lost() *v1.ContainerStateTerminated {
 
 // waitingState is the state of a container that was not started yet.
 func (in *Input) waitingState(c *v1.Container) v1.ContainerState {
-	if w, ok := in.Waiting[c.Name]; ok {
+	if w := in.Waiting[c.Name]; w.Reason != "" {
 		return waiting(w.Reason, w.Message)
 	}
 	if len(in.Desired.Pod.Spec.InitContainers) > 0 {

@@ -26,6 +26,8 @@ const maxRedirects = 10
 // Network is the Target of a real node: it probes pods over the node's network.
 type Network struct {
 	userAgent string
+	// hookAgent is the user agent of hooks.
+	hookAgent string
 	transport *http.Transport
 }
 
@@ -36,6 +38,7 @@ var _ Target = (*Network)(nil)
 func NewNetwork(version string) *Network {
 	return &Network{
 		userAgent: "kube-probe/" + majorMinor(version),
+		hookAgent: "kube-lifecycle/" + majorMinor(version),
 		transport: &http.Transport{
 			// A container's certificate says nothing to the node.
 			TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
@@ -99,7 +102,7 @@ func tcp(ctx context.Context, r Request, action *v1.TCPSocketAction) (bool, stri
 }
 
 func (n *Network) http(ctx context.Context, r Request, action *v1.HTTPGetAction) (bool, string, error) {
-	request, err := n.request(ctx, r, action)
+	request, err := n.request(ctx, r, action, n.userAgent)
 	if err != nil {
 		return false, "", err
 	}
@@ -138,7 +141,7 @@ func withinHost(request *http.Request, via []*http.Request) error {
 	return nil
 }
 
-func (n *Network) request(ctx context.Context, r Request, action *v1.HTTPGetAction) (*http.Request, error) {
+func (n *Network) request(ctx context.Context, r Request, action *v1.HTTPGetAction, userAgent string) (*http.Request, error) {
 	port, err := portOf(action.Port, r.Container)
 	if err != nil {
 		return nil, err
@@ -161,7 +164,7 @@ func (n *Network) request(ctx context.Context, r Request, action *v1.HTTPGetActi
 	}
 	request.Host = request.Header.Get("Host")
 	if !has(request.Header, "User-Agent") {
-		request.Header.Set("User-Agent", n.userAgent)
+		request.Header.Set("User-Agent", userAgent)
 	}
 	switch {
 	case !has(request.Header, "Accept"):

@@ -19,13 +19,15 @@ type Request struct {
 	Probe *v1.Probe
 }
 
-// Target is what network probes (HTTP, TCP, gRPC) reach: the node's network,
+// Target is what network probes (HTTP, TCP, gRPC) and hooks reach: the node's network,
 // or a scripted container. It may be called concurrently. The context's
 // deadline is the probe's timeout; a context that ends is a failed probe. An
 // error means that the probe could not be made, which counts neither for nor
 // against the container; the one exception is a Warning.
 type Target interface {
 	Probe(ctx context.Context, r Request) (ok bool, output string, err error)
+	// Hook runs a lifecycle hook over HTTP.
+	Hook(ctx context.Context, r HookRequest) error
 }
 
 // Warning is the error of a probe that is ok, but of which the pod's owner

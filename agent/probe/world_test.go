@@ -193,3 +193,6 @@ func seen(id string, state pod.ContainerState, started time.Time) pod.Observed {
 }
 
 func running(id string) pod.Observed { return seen(id, pod.ContainerRunning, time.Now()) }
+
+// Hook is not used here.
+func (w *world) Hook(context.Context, HookRequest) error { panic("unused") }

@@ -105,8 +105,9 @@ func checkMode(p *v1.Pod, volume string, pv *v1.PersistentVolume) error {
 	return nil
 }
 
-// setClaimed says what a persistent volume is on this node.
-func (v *Volume) setClaimed(pv *v1.PersistentVolume, readOnly bool, node *v1.Node) error {
+// setClaimed says what a persistent volume is on this node, which may have CSI
+// drivers.
+func (v *Volume) setClaimed(pv *v1.PersistentVolume, readOnly, drivers bool, node *v1.Node) error {
 	v.Name, v.ReadOnly = pv.Name, readOnly
 	if affinity := pv.Spec.NodeAffinity; affinity != nil && affinity.Required != nil {
 		matches, err := corev1.MatchNodeSelectorTerms(node, affinity.Required)
@@ -128,6 +129,8 @@ func (v *Volume) setClaimed(pv *v1.PersistentVolume, readOnly bool, node *v1.Nod
 		if hasBackstep(v.Path) {
 			return fmt.Errorf("invalid path: %s must not contain '..'", v.Path)
 		}
+	case s.CSI != nil && drivers:
+		v.Kind = CSIDriver
 	default:
 		v.Kind, v.Type = Other, sourceType(s)
 	}

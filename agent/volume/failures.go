@@ -21,11 +21,29 @@ type stepError struct {
 
 func (s *stepError) Unwrap() error { return s.error }
 
+// Step is the step's name.
+func (s *stepError) Step() string { return s.step }
+
+// named is an error of a step that has a name of its own.
+type named interface {
+	error
+	Step() string
+}
+
+// unattached is the error of a volume that was not attached in time.
+type unattached interface {
+	error
+	Unattached()
+}
+
 // failedStep says which volume could not be mounted.
 func failedStep(volume string, err error) error {
+	if waiting := unattached(nil); errors.As(err, &waiting) {
+		return err
+	}
 	step := "SetUp"
-	if other := (*stepError)(nil); errors.As(err, &other) {
-		step = other.step
+	if other := named(nil); errors.As(err, &other) {
+		step = other.Step()
 	}
 	return fmt.Errorf("MountVolume.%s failed for volume %q : %w", step, volume, err)
 }
@@ -34,9 +52,9 @@ func failedStep(volume string, err error) error {
 type failures struct {
 	errs []error
 	// volumes are those that failed; causes are of those of which it is not known
-	// what they are, unknown.
-	volumes, unknown []string
-	causes           []string
+	// what they are, unknown, and of those that are not attached.
+	volumes, unknown, unattached []string
+	causes                       []string
 }
 
 func (f *failures) add(volume string, err error) {
@@ -44,22 +62,31 @@ func (f *failures) add(volume string, err error) {
 		return
 	}
 	f.volumes = append(f.volumes, volume)
-	if cause := (*unprocessed)(nil); errors.As(err, &cause) {
+	unknown, waiting := (*unprocessed)(nil), unattached(nil)
+	switch {
+	case errors.As(err, &unknown):
 		f.unknown = append(f.unknown, volume)
-		f.causes = append(f.causes, err.Error())
+	case errors.As(err, &waiting):
+		f.unattached = append(f.unattached, volume)
+	default:
+		f.errs = append(f.errs, err)
 		return
 	}
-	f.errs = append(f.errs, err)
+	if cause := err.Error(); !slices.Contains(f.causes, cause) {
+		f.causes = append(f.causes, cause)
+	}
 }
 
-// join is one error of each volume that could not be mounted, and one for all of
-// which it is not known what they are.
+// join is one error of each volume that could not be mounted, and one for all that
+// it did not come to that with.
 func (f *failures) join() error {
-	if len(f.unknown) > 0 {
+	if len(f.causes) > 0 {
 		slices.Sort(f.volumes)
 		slices.Sort(f.unknown)
-		f.errs = append(f.errs, fmt.Errorf("Unable to attach or mount volumes: unmounted volumes=%v, unattached volumes=[], failed to process volumes=%v: %s", //nolint:staticcheck // the kubelet's words
-			f.volumes, f.unknown, strings.Join(f.causes, "; ")))
+		slices.Sort(f.unattached)
+		//lint:ignore ST1005 the kubelet's words
+		f.errs = append(f.errs, fmt.Errorf("Unable to attach or mount volumes: unmounted volumes=%v, unattached volumes=%v, failed to process volumes=%v: %s",
+			f.volumes, f.unattached, f.unknown, strings.Join(f.causes, "; ")))
 	}
 	return errors.Join(f.errs...)
 }

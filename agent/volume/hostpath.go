@@ -135,7 +135,24 @@ func (d *Dirs) setGroup(v *Volume, group int64) error {
 			return nil
 		}
 	}
-	root, err := os.OpenRoot(v.Path)
+	return d.giveAll(v.Path, group, v.KeepOwners)
+}
+
+// setUpPublished sees to the group of what a CSI driver has mounted.
+func (d *Dirs) setUpPublished(v *Volume, dir string) error {
+	if v.FSGroup == nil || v.ReadOnly {
+		return nil
+	}
+	if err := d.giveAll(dir, *v.FSGroup, v.KeepOwners); err != nil {
+		return fmt.Errorf("applyFSGroup failed for vol %s: %w", v.Name, err)
+	}
+	return nil
+}
+
+// giveAll gives a directory and all in it to a group; with keep nothing if the
+// directory itself has the group already.
+func (d *Dirs) giveAll(dir string, group int64, keep bool) error {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
@@ -145,7 +162,7 @@ func (d *Dirs) setGroup(v *Volume, group int64) error {
 		return err
 	}
 	const want = fs.ModeSetgid | 0o770
-	if v.KeepOwners && groupOf(info) == group && info.Mode()&want == want {
+	if keep && groupOf(info) == group && info.Mode()&want == want {
 		return nil
 	}
 	// The root comes last: it says that the rest is done.

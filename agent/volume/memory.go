@@ -109,6 +109,9 @@ func (s *Memory) HostPath(v *Volume, sub SubPath) (string, error) {
 	return path.Join(dir, sub.Path), nil
 }
 
+// UnmountSubPaths is in VolumeStore. There are none.
+func (s *Memory) UnmountSubPaths(pod.UID) error { return nil }
+
 // TearDown is in VolumeStore.
 func (s *Memory) TearDown(uid pod.UID) error {
 	s.mu.Lock()

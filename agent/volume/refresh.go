@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,12 +62,13 @@ func (m *Manager) due(now time.Time) (due []*entry, next time.Time) {
 // refresh brings a pod's volumes up to date. What fails is told and tried again
 // after a period; the volume stays as it was.
 func (m *Manager) refresh(ctx context.Context, e *entry) {
-	defer func() {
+	next := sync.OnceFunc(func() {
 		m.mu.Lock()
 		m.refreshing--
 		m.mu.Unlock()
 		m.stir()
-	}()
+	})
+	defer next()
 	held, err := m.take(ctx, e.uid)
 	if err != nil {
 		return
@@ -80,20 +82,31 @@ func (m *Manager) refresh(ctx context.Context, e *entry) {
 		return
 	}
 	for i := range p.Spec.Volumes {
-		spec := &p.Spec.Volumes[i]
-		if !hasFiles(&spec.VolumeSource) || !isUsed(p, spec.Name) {
-			continue
+		if spec := &p.Spec.Volumes[i]; hasFiles(&spec.VolumeSource) && isUsed(p, spec.Name) {
+			m.tellStale(ctx, p, m.setUp(ctx, e, p, spec))
 		}
-		err := m.setUp(ctx, e, p, spec)
-		if err == nil || ctx.Err() != nil {
-			continue
+	}
+	if m.hasPublished(e) {
+		// A driver may take long. Others do not wait for that.
+		next()
+		for i := range p.Spec.Volumes {
+			if spec := &p.Spec.Volumes[i]; m.isPublished(e, spec) && isUsed(p, spec.Name) {
+				m.tellStale(ctx, p, m.republish(ctx, e, p, spec))
+			}
 		}
-		m.Log.Warn("Cannot refresh a volume", "pod", pod.FullName(p), "err", err)
-		m.Event(pod.Event{Pod: p, Type: v1.EventTypeWarning, Reason: eventFailedMount, Message: err.Error()})
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reschedule(e, p)
+}
+
+// tellStale tells that a volume could not be refreshed, if there is an error.
+func (m *Manager) tellStale(ctx context.Context, p *v1.Pod, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	m.Log.Warn("Cannot refresh a volume", "pod", pod.FullName(p), "err", err)
+	m.Event(pod.Event{Pod: p, Type: v1.EventTypeWarning, Reason: eventFailedMount, Message: err.Error()})
 }
 
 // Update tells that the pod's object has changed: volumes may show its labels,
@@ -135,7 +148,7 @@ func (m *Manager) reschedule(e *entry, madeFrom *v1.Pod) {
 	switch {
 	case e.pod != madeFrom && usesDownwardAPI(e.pod) && shown(madeFrom, e.pod):
 		m.schedule(e, time.Now())
-	case keepsChanging(e.pod):
+	case keepsChanging(e.pod) || m.hasPublished(e):
 		period := m.config.SyncPeriod
 		m.schedule(e, time.Now().Add(period+time.Duration(m.Rand.Int64N(int64(period/2)+1))))
 	}
@@ -174,6 +187,11 @@ func keepsChanging(p *v1.Pod) bool {
 		}
 	}
 	return false
+}
+
+// hasPublished reports whether a mounted pod has a volume of a CSI driver.
+func (m *Manager) hasPublished(e *entry) bool {
+	return slices.ContainsFunc(e.pod.Spec.Volumes, func(v v1.Volume) bool { return m.isPublished(e, &v) })
 }
 
 func hasFiles(s *v1.VolumeSource) bool {

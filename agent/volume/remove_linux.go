@@ -14,6 +14,15 @@ import (
 	"nodelet/agent/pod"
 )
 
+// UnmountSubPaths is in VolumeStore.
+func (d *Dirs) UnmountSubPaths(uid pod.UID) error {
+	dir, err := d.podDir(uid)
+	if err != nil {
+		return err
+	}
+	return d.unmountAll(filepath.Join(dir, subPathsDir))
+}
+
 // TearDown is in VolumeStore.
 func (d *Dirs) TearDown(uid pod.UID) error {
 	dir, err := d.podDir(uid)

@@ -39,7 +39,10 @@ type VolumeStore interface {
 	SetUp(v *Volume) error
 	// HostPath is what to bind into a container for a mount of v.
 	HostPath(v *Volume, s SubPath) (string, error)
-	// TearDown unmounts and removes all of a pod's volumes.
+	// UnmountSubPaths unmounts what HostPath has bound for a pod.
+	UnmountSubPaths(uid pod.UID) error
+	// TearDown unmounts and removes all of a pod's volumes. Those of CSI drivers
+	// were unmounted before.
 	TearDown(uid pod.UID) error
 }
 
@@ -55,6 +58,8 @@ const (
 	DownwardAPI Kind = "downward-api"
 	Projected   Kind = "projected"
 	Local       Kind = "local-volume"
+	// CSIDriver is what a CSI driver mounts.
+	CSIDriver Kind = "csi"
 	// Other is what the agent cannot make; Volume.Type says what it is.
 	Other Kind = "other"
 )
@@ -86,8 +91,8 @@ type Volume struct {
 	ReadOnly bool
 	// FSGroup is the group that is to have the volume; nil for none.
 	FSGroup *int64
-	// KeepOwners leaves what is in a local volume alone if the volume itself
-	// has the group already.
+	// KeepOwners leaves what is in a local volume, or a CSI driver's, alone if the
+	// volume itself has the group already.
 	KeepOwners bool
 	// Files are by path below the volume, clean and relative; only for kinds
 	// with files.
@@ -116,9 +121,14 @@ type SubPath struct {
 	Index     int
 }
 
-// dir is the volume's directory below the pod's; a hostPath has none.
+// dir is the volume's directory below the pod's; a hostPath has none. That of a CSI
+// driver's volume is in a directory with what the agent notes of it.
 func (v *Volume) dir() string {
-	return filepath.Join("volumes", "kubernetes.io~"+string(v.Kind), v.Name)
+	dir := filepath.Join("volumes", "kubernetes.io~"+string(v.Kind), v.Name)
+	if v.Kind == CSIDriver {
+		dir = filepath.Join(dir, "mount")
+	}
+	return dir
 }
 
 const (

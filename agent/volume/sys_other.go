@@ -20,6 +20,7 @@ func bindMount(*os.File, string) error           { return errors.ErrUnsupported 
 func mountsBelow(string) ([]string, error)       { return nil, errors.ErrUnsupported }
 func detach(string) error                        { return errors.ErrUnsupported }
 func openBelow(string, string) (*os.File, error) { return nil, errors.ErrUnsupported }
+func (d *Dirs) UnmountSubPaths(pod.UID) error    { return errors.ErrUnsupported }
 func (d *Dirs) TearDown(pod.UID) error           { return errors.ErrUnsupported }
 func (d *Dirs) RemovePod(pod.UID) error          { return errors.ErrUnsupported }
 func (d *Dirs) makeBelow(string, *os.File, string) (*os.File, error) {

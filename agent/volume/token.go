@@ -50,11 +50,7 @@ func (ts tokens) find(key tokenKey) *token {
 // token adds a service account token, a new one if the one before has lived most
 // of its life. While no new one is to be had, the old one is used to its end.
 func (b *builder) token(s *v1.ServiceAccountTokenProjection) error {
-	key := tokenKey{audience: s.Audience}
-	if s.ExpirationSeconds != nil {
-		key.seconds = *s.ExpirationSeconds
-	}
-	t, err := b.current(key, s)
+	t, err := b.current(s)
 	if err != nil {
 		return err
 	}
@@ -78,7 +74,11 @@ func (b *builder) token(s *v1.ServiceAccountTokenProjection) error {
 }
 
 // current is the token to show now.
-func (b *builder) current(key tokenKey, s *v1.ServiceAccountTokenProjection) (*token, error) {
+func (b *builder) current(s *v1.ServiceAccountTokenProjection) (*token, error) {
+	key := tokenKey{audience: s.Audience}
+	if s.ExpirationSeconds != nil {
+		key.seconds = *s.ExpirationSeconds
+	}
 	now := time.Now()
 	held := b.entry.known.tokens.find(key)
 	if held != nil && now.Before(held.renew) {

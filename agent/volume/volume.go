@@ -3,11 +3,12 @@
 // The Manager (this file) works out what belongs in each volume: spec.go says
 // what kind it is, claims.go what is behind a claim, files.go what is in a
 // configMap, secret, downwardAPI or projected volume, token.go asks for service
-// account tokens, refresh.go keeps all of it fresh. A Store puts it somewhere:
-// Dirs into directories and mounts, in the kubelet's layout (dirs.go; hostpath.go
-// has what lies elsewhere on the machine; write.go swaps a volume's files at once;
-// subpath.go binds a path in a volume; remove_linux.go takes all away), Memory
-// nowhere but in memory, for simulated nodes.
+// account tokens, csi.go hands volumes to CSI drivers, refresh.go keeps all of it
+// fresh. A Store puts it somewhere: Dirs into directories and mounts, in the
+// kubelet's layout (dirs.go; hostpath.go has what lies elsewhere on the machine;
+// write.go swaps a volume's files at once; subpath.go binds a path in a volume;
+// remove_linux.go takes all away), Memory nowhere but in memory, for simulated
+// nodes.
 package volume
 
 import (
@@ -61,6 +62,9 @@ type Deps struct {
 	Tokens  Tokens
 	// Claims may be nil: volumes of claims are then of kind Other.
 	Claims Claims
+	// CSI has the volumes of CSI drivers; nil where there are no drivers: such
+	// volumes are then of kind Other.
+	CSI CSI
 	// Node returns this node, as far as it is known.
 	Node func() *v1.Node
 	// Store is where volumes live; nil for directories below Config.Root.
@@ -202,6 +206,9 @@ func (m *Manager) setUp(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volum
 		v.Files, err = m.files(ctx, e, p, spec)
 		v.MountPoints = mountPoints(p, spec.Name)
 	}
+	if err == nil && v.Kind == CSIDriver {
+		err = m.publish(ctx, e, p, spec, v)
+	}
 	if err == nil {
 		err = m.Store.SetUp(v)
 	}
@@ -326,7 +333,7 @@ func (m *Manager) Unmount(ctx context.Context, uid pod.UID) error {
 	}
 	defer e.leave()
 	defer m.forgetUnmounted(e)
-	return m.tearDown(e)
+	return m.tearDown(ctx, e)
 }
 
 // Remove removes what is left of a pod's directory, volumes included. While
@@ -338,7 +345,7 @@ func (m *Manager) Remove(ctx context.Context, uid pod.UID) error {
 	}
 	defer e.leave()
 	defer m.forgetUnmounted(e)
-	if err := m.tearDown(e); err != nil {
+	if err := m.tearDown(ctx, e); err != nil {
 		return err
 	}
 	if err := m.Store.RemovePod(uid); err != nil {
@@ -347,13 +354,17 @@ func (m *Manager) Remove(ctx context.Context, uid pod.UID) error {
 	return nil
 }
 
-func (m *Manager) tearDown(e *entry) error {
+func (m *Manager) tearDown(ctx context.Context, e *entry) error {
 	// Nothing is refreshed any more, even if this does not go well at once.
 	m.mu.Lock()
 	e.mounted = false
 	m.queue.remove(e)
 	m.mu.Unlock()
-	if err := m.Store.TearDown(e.uid); err != nil {
+	err := m.unpublish(ctx, e.uid)
+	if err == nil {
+		err = m.Store.TearDown(e.uid)
+	}
+	if err != nil {
 		return fmt.Errorf("UnmountVolume.TearDown failed for pod %q: %w", e.uid, err)
 	}
 	m.mu.Lock()

@@ -25,6 +25,8 @@ const (
 	eventErrImageNeverPull = "ErrImageNeverPull"
 	eventFailedMount       = "FailedMount"
 	eventPullSecret        = "FailedToRetrieveImagePullSecret"
+	eventFailedPostStart   = "FailedPostStartHook"
+	eventFailedPreStop     = "FailedPreStopHook"
 )
 
 // task is one action with what it was planned from.
@@ -32,6 +34,7 @@ type task struct {
 	desired  *pod.Desired // nil for a pod that no source knows
 	observed pod.Observed
 	action   plan.Action
+	preStop  *preStop // of a container to be stopped; nil for none
 	// alive ends with the agent. What the runtime was asked to make is waited for as
 	// long, though the pod may be to end: it might go on after it was cancelled, and
 	// leave something of a pod that is gone.
@@ -46,6 +49,13 @@ func (w *Worker) start(ctx context.Context, st *state, uid pod.UID, t task) {
 		f.cancel()
 	}
 	w.begin(st, t.action)
+	switch t.action.Kind {
+	case plan.StopContainer:
+		w.killing(t)
+		t.preStop = w.preStopOf(ctx, st, t)
+	case plan.RunPreStop:
+		t.preStop = w.preStopOf(ctx, st, t)
+	}
 	st.seq++
 	seq := st.seq
 	t.alive = ctx
@@ -79,6 +89,8 @@ func (w *Worker) execute(ctx context.Context, uid pod.UID, t task) (failure *pla
 		return w.runSandbox(ctx, t), nil
 	case plan.StartContainer:
 		return w.startContainer(ctx, t), nil
+	case plan.RunPreStop:
+		t.preStop.wait(ctx, nil)
 	case plan.StopContainer:
 		err = w.stopContainer(ctx, t)
 	case plan.StopSandbox:
@@ -176,7 +188,7 @@ func (w *Worker) startContainer(ctx context.Context, t task) *plan.Failure {
 		return w.startFailed(ctx, p, c, "RunContainerError", err)
 	}
 	w.event(p, c.Name, v1.EventTypeNormal, eventStarted, "Container started")
-	return nil
+	return w.postStart(ctx, t, c, id)
 }
 
 func (w *Worker) startFailed(ctx context.Context, p *v1.Pod, c *v1.Container, reason string, err error) *plan.Failure {
@@ -188,9 +200,31 @@ func (w *Worker) startFailed(ctx context.Context, p *v1.Pod, c *v1.Container, re
 	return &plan.Failure{Reason: reason, Message: err.Error()}
 }
 
-func (w *Worker) stopContainer(ctx context.Context, t task) error {
+// killing tells that a container is to be stopped, and why.
+func (w *Worker) killing(t task) {
 	if t.desired != nil {
 		w.event(t.desired.Pod, t.action.Container, v1.EventTypeNormal, eventKilling, t.action.Message)
 	}
-	return w.Containers.StopContainer(ctx, t.action.ID, t.action.Grace)
+}
+
+// stopContainer waits for the container's preStop hook and stops the container,
+// which has what the hook leaves of the grace, and the minimum at least.
+func (w *Worker) stopContainer(ctx context.Context, t task) error {
+	a := t.action
+	grace := a.Grace
+	if t.preStop != nil {
+		began := time.Now()
+		timer := time.NewTimer(a.PreStop)
+		defer timer.Stop()
+		t.preStop.wait(ctx, timer.C)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		grace = max(a.PreStop-time.Since(began), plan.MinimumGrace)
+	}
+	err := w.Containers.StopContainer(ctx, a.ID, grace)
+	if err == nil && t.preStop != nil {
+		t.preStop.cancel()
+	}
+	return err
 }

@@ -104,18 +104,30 @@ func (w *Worker) recordOutcome(st *state, r result) {
 			st.history.Sandbox = w.timed(*r.failure, r.at, w.syncBackoff())
 		}
 	case plan.StartContainer:
+		w.recordStart(st, r)
+	case plan.RunPreStop:
 		c := st.history.Containers[r.action.Container]
-		c.Failure = plan.Failure{}
-		if r.failure != nil {
-			delay := w.syncBackoff()
-			if r.failure.Pull {
-				c.Pull = c.Pull.Next("", r.at, w.config.Backoff.PullInitial, w.config.Backoff.PullMax)
-				delay = c.Pull.Delay
-			}
-			c.Failure = w.timed(*r.failure, r.at, delay)
-		}
+		c.PreStopped = r.action.ID
 		st.history.Containers[r.action.Container] = c
 	}
+}
+
+func (w *Worker) recordStart(st *state, r result) {
+	c := st.history.Containers[r.action.Container]
+	c.Failure = plan.Failure{}
+	if r.failure != nil {
+		delay := w.syncBackoff()
+		switch {
+		case r.failure.Pull:
+			c.Pull = c.Pull.Next("", r.at, w.config.Backoff.PullInitial, w.config.Backoff.PullMax)
+			delay = c.Pull.Delay
+		case r.failure.Reason == reasonPostStart:
+			// It has run, so its crash-loop back-off is what holds.
+			delay = 0
+		}
+		c.Failure = w.timed(*r.failure, r.at, delay)
+	}
+	st.history.Containers[r.action.Container] = c
 }
 
 // syncBackoff is when to try again what failed: not all pods at once.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -50,7 +51,7 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 func (w *Worker) state(uid pod.UID) *state {
 	st, ok := w.pods[uid]
 	if !ok {
-		st = &state{flights: map[string]flight{}}
+		st = &state{flights: map[string]flight{}, preStops: map[string]*preStop{}}
 		st.history.InFlight = map[string]plan.Action{}
 		st.history.Containers = map[string]plan.Container{}
 		w.pods[uid] = st
@@ -98,6 +99,12 @@ func (w *Worker) enter(st *state, next plan.Result, now time.Time) {
 	if st.history.End == nil {
 		st.history.End = next.End
 	}
+	if next.Phase == pod.Terminated {
+		// Nothing is left that a hook could be for.
+		for _, h := range st.preStops {
+			h.cancel()
+		}
+	}
 	for key, f := range st.flights {
 		if st.history.InFlight[key].Makes() {
 			f.cancel()
@@ -110,7 +117,7 @@ func (w *Worker) enter(st *state, next plan.Result, now time.Time) {
 func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	d := in.Desired
 	if next.Phase != pod.Terminated {
-		w.Probes.Sync(d.Pod, in.Observed)
+		w.Probes.Sync(d.Pod, settled(in.Observed, next.Waiting))
 	}
 	w.tell(st, d, next)
 	previous := &st.status
@@ -142,6 +149,23 @@ func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	case !st.finished && d.Removed.IsZero():
 		w.Publisher.Set(d.Pod, status)
 	}
+}
+
+// settled is what was observed, with the containers whose postStart hook is
+// under way not running yet: they are not probed before it ends.
+func settled(o pod.Observed, waits map[string]plan.Waiting) pod.Observed {
+	containers := o.Containers
+	for i := range containers {
+		if _, ok := waits[containers[i].Name]; !ok || containers[i].State != pod.ContainerRunning {
+			continue
+		}
+		if &o.Containers[0] == &containers[0] {
+			containers = slices.Clone(containers)
+		}
+		containers[i].State = pod.ContainerCreated
+	}
+	o.Containers = containers
+	return o
 }
 
 // tell makes events of what is new in a decision.

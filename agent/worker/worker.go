@@ -146,6 +146,7 @@ type Deps struct {
 	Sandboxes  podruntime.Sandboxes
 	Containers podruntime.Containers
 	Images     podruntime.Images
+	Hooks      Hooks
 	Pulled     Pulled
 	Volumes    Volumes
 	Objects    Objects
@@ -179,6 +180,8 @@ type state struct {
 	history plan.History
 	// flights are the actions under way, by key.
 	flights map[string]flight
+	// preStops are the preStop hooks under way or done, by container ID.
+	preStops map[string]*preStop
 	// stale says that the runtime could not be asked since the last action.
 	stale bool
 	// status is the newest computed status.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -58,7 +59,7 @@ func newWorld() *world {
 	config.RuntimeName = "test"
 	config.ClusterDNS = podenv.ClusterDNS{IPs: []string{"10.96.0.10"}, Domain: "cluster.local"}
 	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: noProbes{}, Publisher: publisherOf{w},
-		Sandboxes: w, Containers: w, Images: w, Pulled: anybody{}, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
+		Sandboxes: w, Containers: w, Images: w, Hooks: w, Pulled: anybody{}, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
 		Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler)})
 	return w
 }
@@ -318,7 +319,7 @@ func (w *world) CreateContainer(ctx context.Context, sandbox string, c podruntim
 	id := fmt.Sprintf("%s-%s-%d", c.Container.Name, c.Pod.Name, c.Attempt)
 	w.change(pod.UID(c.Pod.UID), func(o *pod.Observed) {
 		o.Containers = slices.Insert(o.Containers, 0, pod.Container{ID: id, Name: c.Container.Name, SandboxID: sandbox,
-			Attempt: c.Attempt, State: pod.ContainerCreated, Hash: c.Hash})
+			Attempt: c.Attempt, State: pod.ContainerCreated, Hash: c.Hash, PreStop: pod.PreStop(c.Container)})
 	})
 	return id, nil
 }
@@ -335,7 +336,13 @@ func (w *world) StopContainer(ctx context.Context, id string, grace time.Duratio
 	if err := w.call(ctx, "StopContainer", fmt.Sprint(id, " ", grace)); err != nil {
 		return err
 	}
-	w.exit(w.find(id), 137)
+	w.change(w.find(id), func(o *pod.Observed) {
+		for i := range o.Containers {
+			if c := &o.Containers[i]; c.ID == id {
+				c.State, c.ExitCode, c.FinishedAt, c.Reason = pod.ContainerExited, 137, time.Now(), "Error"
+			}
+		}
+	})
 	return nil
 }
 
@@ -366,6 +373,19 @@ func (w *world) PullImage(ctx context.Context, r podruntime.PullRequest, _ func(
 	defer w.mu.Unlock()
 	w.images[r.Ref] = true
 	return r.Ref, nil
+}
+
+// RunHook is a hook that takes as long as its handler sleeps; one that executes
+// something fails.
+func (w *world) RunHook(ctx context.Context, _ *v1.Pod, _ *v1.Container, id, ip string, h *v1.LifecycleHandler) error {
+	w.mu.Lock()
+	w.calls = append(w.calls, fmt.Sprintf("RunHook %s %s", id, ip))
+	w.mu.Unlock()
+	if h.Sleep == nil {
+		return errors.New("secret")
+	}
+	pause(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
+	return ctx.Err()
 }
 
 func (w *world) ListPods(context.Context) ([]pod.Observed, error)          { panic("unused") }

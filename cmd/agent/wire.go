@@ -68,6 +68,7 @@ func serve(ctx context.Context, s *settings, r podruntime.Runtime, log *slog.Log
 		Machine:   nodeMachine{m},
 		API:       s.api,
 		HostFiles: hostFiles{s.agent.RootDir},
+		CSI:       true,
 		Rand:      rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Logger:    log,
 	})

@@ -14,7 +14,7 @@ var layers = map[string]int{
 	"agent/plan": 1, "agent/podstatus": 1, "agent/admit": 1, "agent/podenv": 1, "agent/credentials": 1,
 	"agent/source": 2, "agent/desired": 2, "agent/mirror": 2, "agent/worker": 2, "agent/observe": 2, "agent/probe": 2,
 	"agent/volume": 2, "agent/pulled": 2, "agent/publish": 2, "agent/node": 2, "agent/stats": 2, "agent/server": 2,
-	"agent/docker": 3, "agent/cadvisor": 3, "agent/kubeapi": 3, "agent/machine": 3,
+	"agent/docker": 3, "agent/cadvisor": 3, "agent/kubeapi": 3, "agent/machine": 3, "agent/csi": 3,
 	"agent": 4,
 }
 
@@ -33,6 +33,8 @@ var only = []struct {
 		instead: "go through podruntime"},
 	{prefix: "github.com/google/cadvisor", allowed: []string{"agent/cadvisor"},
 		instead: "go through stats.Provider"},
+	{prefix: "github.com/container-storage-interface", allowed: []string{"agent/csi"}, within: "agent",
+		instead: "go through volume.CSI"},
 	{prefix: "k8s.io/client-go", allowed: []string{"agent/kubeapi"}, within: "agent",
 		instead: "declare a small interface that kubeapi.Client satisfies"},
 }

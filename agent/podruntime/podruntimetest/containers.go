@@ -3,10 +3,12 @@ package podruntimetest
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"nodelet/agent/pod"
 	"nodelet/agent/podruntime"
@@ -14,6 +16,7 @@ import (
 
 var containerRules = []rule{
 	{"CreateShows", createShows},
+	{"KeepsThePreStopHook", keepsPreStop},
 	{"CreateIsIdempotent", createIsIdempotent},
 	{"CreateAtOnce", createAtOnce},
 	{"CreateMovesToTheNewSandbox", createMoves},
@@ -54,6 +57,34 @@ func createShows(w *world) {
 	}
 	if c.TerminationGrace != graceOfPod {
 		w.Errorf("termination grace %v, want %v", c.TerminationGrace, graceOfPod)
+	}
+}
+
+// The preStop hook outlives whoever knew the pod. A port that it names may come
+// back as its number.
+func keepsPreStop(w *world) {
+	sandbox := w.sandbox(0)
+	if c := w.find(w.create(sandbox, w.Server, 0)); c.PreStop != nil {
+		w.Errorf("a container without hooks has %+v", c.PreStop)
+	}
+	spec := *w.Server.DeepCopy()
+	spec.Ports = []v1.ContainerPort{{Name: "web", ContainerPort: 8080}}
+	for attempt, hook := range []v1.LifecycleHandler{
+		{Sleep: &v1.SleepAction{Seconds: 3}},
+		{Exec: &v1.ExecAction{Command: []string{"say", "good bye"}}},
+		{HTTPGet: &v1.HTTPGetAction{Path: "/bye?now", Scheme: "HTTP", Port: intstr.FromString("web")}},
+	} {
+		spec.Lifecycle = &v1.Lifecycle{PreStop: &hook}
+		id := w.create(sandbox, spec, uint32(attempt+1))
+		w.ok(w.Runtime.StartContainer(w.ctx, id))
+		got := w.find(id).PreStop
+		if got != nil && got.HTTPGet != nil && got.HTTPGet.Port == intstr.FromInt32(8080) {
+			got = got.DeepCopy()
+			got.HTTPGet.Port = hook.HTTPGet.Port
+		}
+		if !reflect.DeepEqual(got, &hook) {
+			w.Errorf("kept %+v, want %+v", got, hook)
+		}
 	}
 }
 
@@ -208,7 +239,7 @@ func containersNewestFirst(w *world) {
 }
 
 func removeKills(w *world) {
-	id := w.start(w.Stubborn)
+	id := w.stubborn()
 	w.ok(w.Runtime.RemoveContainer(w.ctx, id))
 	if c := w.find(id); c != nil {
 		w.Errorf("after it was removed: %+v", c)

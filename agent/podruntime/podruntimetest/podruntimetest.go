@@ -29,7 +29,7 @@ type Harness struct {
 	Image, UnknownImage string
 	// Server runs until it is stopped and ends within a second of SIGTERM.
 	Server v1.Container
-	// Stubborn runs and ignores SIGTERM.
+	// Stubborn runs and ignores SIGTERM from when it has written a line.
 	Stubborn v1.Container
 	// Fails ends by itself with exit code 3 within two seconds, Completes with
 	// exit code 0.

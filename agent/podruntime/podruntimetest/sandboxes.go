@@ -76,7 +76,7 @@ func runAtOnce(w *world) {
 		w.Errorf("calls at one time made different sandboxes: %v", ids)
 	}
 	if o := w.observed(); len(o.Sandboxes) != 1 {
-		w.Errorf("%d sandboxes", len(o.Sandboxes))
+		w.Errorf("%d sandboxes: %+v", len(o.Sandboxes), o.Sandboxes)
 	}
 }
 

@@ -34,7 +34,7 @@ func stopAsks(w *world) {
 }
 
 func stopKills(w *world) {
-	id := w.start(w.Stubborn)
+	id := w.stubborn()
 	const grace = time.Second
 	began := time.Now()
 	w.ok(w.Runtime.StopContainer(w.ctx, id, grace))
@@ -51,8 +51,16 @@ func (w *world) wantKilled(id string) {
 	}
 }
 
+// stubborn starts a container that ignores SIGTERM and waits until it does.
+func (w *world) stubborn() (id string) {
+	w.Helper()
+	id = w.start(w.Stubborn)
+	w.eventually("the container is stubborn", func() bool { return w.log(id, podruntime.LogOptions{Tail: -1}) != "" })
+	return id
+}
+
 func stopAtOnce(w *world) {
-	id := w.start(w.Stubborn)
+	id := w.stubborn()
 	w.ok(w.Runtime.StopContainer(w.ctx, id, 0))
 	w.wantKilled(id)
 }
@@ -61,7 +69,7 @@ func stopAtOnce(w *world) {
 // kills it after that.
 func stopGivenUp(w *world) {
 	const grace = 2 * time.Second
-	stubborn := w.start(w.Stubborn)
+	stubborn := w.stubborn()
 	ctx, cancel := context.WithTimeout(w.ctx, 500*time.Millisecond)
 	defer cancel()
 	err := w.within("StopContainer", async(func() error { return w.Runtime.StopContainer(ctx, stubborn, grace) }))
@@ -86,7 +94,7 @@ func stopGivenUp(w *world) {
 }
 
 func stopShortened(w *world) {
-	id := w.start(w.Stubborn)
+	id := w.stubborn()
 	began := time.Now()
 	first := async(func() error { return w.Runtime.StopContainer(w.ctx, id, w.Patience) })
 	asked := began.Add(300 * time.Millisecond)

@@ -64,9 +64,10 @@ func wait() {
 	<-signals
 }
 
-// stubborn runs on whatever it is asked.
+// stubborn runs on whatever it is asked, from when it has said so.
 func stubborn([]string) int {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+	fmt.Println("no")
 	for {
 		time.Sleep(time.Hour)
 	}
