@@ -28,16 +28,25 @@ type Story struct {
 func Tell(p *v1.Pod, statuses []v1.PodStatus, gone bool) *Story {
 	s := &Story{Ended: map[string][]string{}, Gone: gone}
 	s.phase(string(v1.PodPending))
-	seen := map[string]bool{}
+	// index is where a container's end is told. What is known of it may change: the
+	// engine may hear late that it was memory.
+	index := map[string]int{}
 	for i := range statuses {
 		status := &statuses[i]
 		s.phase(strings.TrimSpace(string(status.Phase) + " " + status.Reason))
 		for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses) {
 			for _, t := range []*v1.ContainerStateTerminated{c.LastTerminationState.Terminated, c.State.Terminated} {
-				if t != nil && !seen[t.ContainerID] {
-					seen[t.ContainerID] = true
-					s.Ended[c.Name] = append(s.Ended[c.Name], fmt.Sprintf("%s %d", t.Reason, t.ExitCode))
+				if t == nil {
+					continue
 				}
+				key := c.Name + " " + t.ContainerID
+				n, told := index[key]
+				if !told {
+					n = len(s.Ended[c.Name])
+					index[key] = n
+					s.Ended[c.Name] = append(s.Ended[c.Name], "")
+				}
+				s.Ended[c.Name][n] = fmt.Sprintf("%s %d", t.Reason, t.ExitCode)
 			}
 		}
 		if len(p.Spec.Containers) == 1 {
