@@ -38,6 +38,8 @@ type container struct {
 	// object and spec are what it was created from, for the script.
 	object *v1.Pod
 	spec   *v1.Container
+	// target is the container whose processes this one sees; nil for its own.
+	target *container
 	// starting counts the calls of StartContainer under way.
 	starting int
 	// ending is how it will end, if that is settled: by itself, or because it
@@ -110,7 +112,11 @@ func (r *Runtime) makeContainer(sandboxID string, config podruntime.ContainerCon
 		r.removeContainer(c)
 		break
 	}
-	c := &container{owner: s.owner, sandbox: s, object: config.Pod, spec: config.Container}
+	target := r.containers[config.Target]
+	if config.Target != "" && target == nil {
+		return nil, podruntime.NotFound("container", config.Target)
+	}
+	c := &container{owner: s.owner, sandbox: s, object: config.Pod, spec: config.Container, target: target}
 	c.Container = pod.Container{
 		ID:               r.newID(string(config.Pod.UID), config.Container.Name),
 		Name:             config.Container.Name,
@@ -178,6 +184,8 @@ func (r *Runtime) run(c *container, behavior Behavior) error {
 		return errors.New("it has ended already")
 	case !c.sandbox.Ready:
 		return fmt.Errorf("sandbox %s is not ready", c.SandboxID)
+	case c.target != nil && c.target.State != pod.ContainerRunning:
+		return fmt.Errorf("its target, container %s, is not running", c.target.ID)
 	}
 	if behavior.StartError != "" {
 		r.end(c, exitCannotRun, reasonCannotRun, behavior.StartError)
@@ -228,6 +236,12 @@ func (r *Runtime) end(c *container, exitCode int32, reason, message string) {
 	if c.exited != nil {
 		close(c.exited)
 		c.exited = nil
+	}
+	for _, other := range c.owner.containers {
+		if other.target == c {
+			// The first process of a PID namespace takes all others with it.
+			r.kill(other)
+		}
 	}
 	r.changed(c.owner)
 }

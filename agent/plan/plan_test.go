@@ -200,12 +200,8 @@ func (l *life) container(t *testing.T, d *datadriven.TestData, f []string, attem
 }
 
 func (l *life) hash(name string) string {
-	for _, list := range [][]v1.Container{l.desired.Pod.Spec.InitContainers, l.desired.Pod.Spec.Containers} {
-		for i := range list {
-			if list[i].Name == name {
-				return pod.ContainerHash(&list[i])
-			}
-		}
+	if c, _ := pod.ContainerSpec(l.desired.Pod, name); c != nil {
+		return pod.ContainerHash(c)
 	}
 	return "none"
 }
@@ -266,6 +262,10 @@ func (l *life) apiStatus(t *testing.T, d *datadriven.TestData) {
 			s.State.Running = &v1.ContainerStateRunning{}
 		default:
 			d.Fatalf(t, "unknown state %s", state)
+		}
+		if pod.EphemeralContainer(l.desired.Pod, s.Name) != nil {
+			status.EphemeralContainerStatuses = append(status.EphemeralContainerStatuses, s)
+			continue
 		}
 		status.ContainerStatuses = append(status.ContainerStatuses, s)
 	}
@@ -369,7 +369,7 @@ func (l *life) printStatus(b *strings.Builder, next plan.Result) {
 		}
 	}
 	b.WriteString("\n")
-	for _, c := range slices.Concat(s.InitContainerStatuses, s.ContainerStatuses) {
+	for _, c := range slices.Concat(s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses) {
 		fmt.Fprintf(b, "  %s: %s restarts=%d", c.Name, state(c.State), c.RestartCount)
 		if c.Ready {
 			b.WriteString(" ready")

@@ -42,6 +42,22 @@ func (in *Input) containerStatuses(containers []v1.Container, previous []v1.Cont
 	return statuses
 }
 
+// ephemeralStatuses are those of the ephemeral containers, which are never called
+// started or ready.
+func (in *Input) ephemeralStatuses() []v1.ContainerStatus {
+	var statuses []v1.ContainerStatus
+	for i := range in.Desired.Pod.Spec.EphemeralContainers {
+		c := v1.Container(in.Desired.Pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
+		old := find(in.Previous.EphemeralContainerStatuses, c.Name)
+		status := in.containerStatus(&c, old)
+		if in.finalPhase() != "" && old != nil && old.State.Terminated != nil {
+			status = *old.DeepCopy()
+		}
+		statuses = append(statuses, status)
+	}
+	return statuses
+}
+
 func find(statuses []v1.ContainerStatus, name string) *v1.ContainerStatus {
 	for i := range statuses {
 		if statuses[i].Name == name {

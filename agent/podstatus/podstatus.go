@@ -59,7 +59,7 @@ func Compute(in Input) v1.PodStatus {
 	}
 	status.InitContainerStatuses = in.containerStatuses(p.Spec.InitContainers, in.Previous.InitContainerStatuses)
 	status.ContainerStatuses = in.containerStatuses(p.Spec.Containers, in.Previous.ContainerStatuses)
-	status.EphemeralContainerStatuses = in.Previous.EphemeralContainerStatuses
+	status.EphemeralContainerStatuses = in.ephemeralStatuses()
 
 	comes := in.setPhase(&status)
 	in.setAddresses(&status)

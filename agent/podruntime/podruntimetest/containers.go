@@ -17,6 +17,7 @@ import (
 var containerRules = []rule{
 	{"CreateShows", createShows},
 	{"KeepsThePreStopHook", keepsPreStop},
+	{"SeesItsTarget", seesTarget},
 	{"CreateIsIdempotent", createIsIdempotent},
 	{"CreateAtOnce", createAtOnce},
 	{"CreateMovesToTheNewSandbox", createMoves},
@@ -86,6 +87,28 @@ func keepsPreStop(w *world) {
 			w.Errorf("kept %+v, want %+v", got, hook)
 		}
 	}
+}
+
+// A container that sees the processes of another one ends with it.
+func seesTarget(w *world) {
+	sandbox := w.sandbox(0)
+	config := w.config(w.Server, 0)
+	config.Target = "no-such-container"
+	if _, err := w.Runtime.CreateContainer(w.ctx, sandbox, config); err == nil {
+		w.Error("a container was made for a target that does not exist")
+	}
+	target := w.create(sandbox, w.Server, 0)
+	w.ok(w.Runtime.StartContainer(w.ctx, target))
+	config = w.config(w.Stubborn, 1)
+	config.Target = target
+	id, err := w.Runtime.CreateContainer(w.ctx, sandbox, config)
+	w.ok(err)
+	w.ok(w.Runtime.StartContainer(w.ctx, id))
+	if got := w.state(id); got != pod.ContainerRunning {
+		w.Errorf("beside its target it is %v", got)
+	}
+	w.ok(w.Runtime.StopContainer(w.ctx, target, graceOfPod))
+	w.eventually("it ends with its target", func() bool { return w.state(id) == pod.ContainerExited })
 }
 
 func createIsIdempotent(w *world) {
