@@ -131,6 +131,8 @@ func (r *Runtime) makeContainer(sandboxID string, config podruntime.ContainerCon
 		TerminationGrace: time.Duration(pod.TerminationGrace(config.Pod)) * time.Second,
 		PreStop:          pod.PreStop(config.Container),
 	}
+	resources := pod.ResourcesOf(config.Container.Resources)
+	c.Resources = &resources
 	s.owner.containers = slices.Insert(s.owner.containers, 0, c)
 	if r.containers == nil {
 		r.containers = map[string]*container{}
@@ -345,7 +347,7 @@ func (r *Runtime) removeContainer(c *container) {
 
 // UpdateContainer implements podruntime.Containers. What a container uses is
 // scripted, whatever it may use.
-func (r *Runtime) UpdateContainer(ctx context.Context, id string, _ v1.ResourceRequirements) error {
+func (r *Runtime) UpdateContainer(ctx context.Context, id string, requirements v1.ResourceRequirements) error {
 	if err := r.enter(ctx); err != nil {
 		return fmt.Errorf("updating container %s: %w", id, err)
 	}
@@ -355,6 +357,11 @@ func (r *Runtime) UpdateContainer(ctx context.Context, id string, _ v1.ResourceR
 		return fmt.Errorf("updating: %w", podruntime.NotFound("container", id))
 	case c.State == pod.ContainerExited:
 		return fmt.Errorf("updating container %s: it has ended", id)
+	default:
+		// Observations hold on to the old ones.
+		resources := pod.ResourcesOf(requirements)
+		c.Resources = &resources
+		r.changed(c.owner)
 	}
 	return nil
 }

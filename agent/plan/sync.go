@@ -267,6 +267,7 @@ func (p *planner) checkRunning(sandbox *pod.Sandbox, c *v1.Container, cur *pod.C
 	case c.LivenessProbe != nil && probes.Liveness == pod.ResultFailure:
 		message, grace = fmt.Sprintf("%s %s failed liveness probe", label, c.Name), p.probeGrace(c.LivenessProbe)
 	default:
+		p.resize(c, cur)
 		return
 	}
 	if again {

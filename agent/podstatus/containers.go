@@ -85,7 +85,7 @@ func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.Co
 		// The runtime may have lost newer incarnations.
 		status.RestartCount = max(status.RestartCount, old.RestartCount)
 	}
-	setResources(c, &status)
+	setResources(c, cur, &status)
 	status.LastTerminationState = in.lastTermination(c, cur, old)
 	switch cur.State {
 	case pod.ContainerRunning:
@@ -126,7 +126,7 @@ func (in *Input) absent(c *v1.Container, old *v1.ContainerStatus) v1.ContainerSt
 		VolumeMounts: volumeMounts(c),
 		State:        in.waitingState(c),
 	}
-	setResources(c, &status)
+	setResources(c, nil, &status)
 	if in.initLost(c) {
 		status.State = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{Reason: reasonCompleted, Message: initLostMessage}}
 	}
@@ -238,11 +238,17 @@ func (in *Input) isInit(c *v1.Container) bool {
 	return init
 }
 
-func setResources(c *v1.Container, status *v1.ContainerStatus) {
+// setResources sets what the node has granted and, where it is known to differ,
+// what the container has.
+func setResources(c *v1.Container, cur *pod.Container, status *v1.ContainerStatus) {
 	if len(c.Resources.Requests) > 0 {
 		status.AllocatedResources = c.Resources.Requests
 	}
-	status.Resources = &c.Resources
+	resources := c.Resources
+	if cur != nil && cur.State == pod.ContainerRunning && cur.Resources != nil {
+		resources = cur.Resources.Actual(resources)
+	}
+	status.Resources = &resources
 }
 
 // volumeMounts echoes the container's mounts; recursive read-only ones are

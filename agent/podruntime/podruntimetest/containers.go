@@ -282,14 +282,36 @@ func removeIsIdempotent(w *world) {
 }
 
 func update(w *world) {
-	id := w.start(w.Server)
-	resources := v1.ResourceRequirements{Limits: v1.ResourceList{v1.ResourceMemory: resource.MustParse("64Mi")}}
-	w.ok(w.Runtime.UpdateContainer(w.ctx, id, resources))
-	if got := w.state(id); got != pod.ContainerRunning {
-		w.Errorf("after an update in place it is %v", got)
+	list := func(cpu, memory string) v1.ResourceList {
+		return v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu), v1.ResourceMemory: resource.MustParse(memory)}
 	}
+	spec := *w.Server.DeepCopy()
+	spec.Resources = v1.ResourceRequirements{Requests: list("100m", "16Mi"), Limits: list("200m", "96Mi")}
+	id := w.start(spec)
+	resources := spec.Resources
+	for _, next := range []v1.ResourceRequirements{
+		{Requests: list("150m", "16Mi"), Limits: list("1500m", "128Mi")},
+		{Requests: list("1m", "8Mi"), Limits: list("5m", "64Mi")},
+	} {
+		w.wantResources(id, resources)
+		resources = next
+		w.ok(w.Runtime.UpdateContainer(w.ctx, id, resources))
+	}
+	w.wantResources(id, resources)
 	if err := w.Runtime.UpdateContainer(w.ctx, "no-such-container", resources); !podruntime.IsNotFound(err) {
 		w.Errorf("updating what does not exist: %v, want not found", err)
+	}
+}
+
+// wantResources checks what a running container shows of its resources.
+func (w *world) wantResources(id string, want v1.ResourceRequirements) {
+	w.Helper()
+	c := w.find(id)
+	if c.State != pod.ContainerRunning {
+		w.Errorf("after an update in place it is %v", c.State)
+	}
+	if c.Resources == nil || *c.Resources != pod.ResourcesOf(want) {
+		w.Errorf("it has %+v, want %+v", c.Resources, pod.ResourcesOf(want))
 	}
 }
 
