@@ -99,10 +99,7 @@ func TestResize(t *testing.T) {
 	if s.ContainerID != container(&before, "c").ContainerID || s.RestartCount != 0 || s.AllocatedResources.Cpu().String() != "100m" {
 		t.Errorf("after the resize: %s", describe([]v1.Pod{*after}))
 	}
-	if got := c.engine.Output(t, "inspect", "-f", "{{.HostConfig.CPUShares}} {{.HostConfig.CPUQuota}} {{.HostConfig.Memory}}",
-		s.ContainerID[len("docker://"):]); got != "102 80000 100663296" {
-		t.Errorf("the engine has %q", got)
-	}
+	c.limited(t, after, "c", "burstable/pod"+string(after.UID), 102, 80_000, 96<<20)
 	resize(`"memory":"1000Ti"`, `"memory":"1000Ti"`)
 	shows("for so much there is no room", "800m", "96Mi", v1.PodResizePending)
 	c.agent.kill()
