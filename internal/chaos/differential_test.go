@@ -19,7 +19,7 @@ import (
 	"nodelet/internal/dockertest"
 )
 
-var histories = flag.Int("histories", 24, "how many lives TestDockerDoesAsTheFake plays on Docker at once")
+var histories = flag.Int("histories", 16, "how many lives TestDockerDoesAsTheFake plays on Docker at once")
 
 // TestDockerDoesAsTheFake plays the same lives through the agent on the fake runtime
 // and on Docker, and compares what the API server is told: phases, reasons, how each
@@ -38,7 +38,7 @@ const pauseImage = "chaos.test/pause:1"
 
 // patience is how long a life on Docker may take to come to where it came on the
 // fake runtime.
-const patience = 5 * time.Minute
+const patience = 90 * time.Second
 
 // compare plays lives on both and compares their stories.
 func compare(t *testing.T, engine *dockertest.Engine, seed uint64, kills []time.Duration) {
@@ -97,6 +97,7 @@ func followDocker(t *testing.T, engine *dockertest.Engine, lives []*Life, course
 	t.Cleanup(func() { runtime.Close() })
 	w := NewWorld(runtime, probe.NewNetwork("test"))
 	w.Rand, w.RootDir, w.Log = rand.New(rand.NewPCG(course.Seed, 3)), filepath.Join(dir, "kubelet"), slog.New(slog.DiscardHandler)
+	w.Server.SetLossy()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	stories, err := Follow(ctx, w, lives, course, func(ctx context.Context, i int, p *v1.Pod) bool {

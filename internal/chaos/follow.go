@@ -61,7 +61,7 @@ func (w *World) follow(ctx context.Context, i int, l *Life, rest Rest) *Story {
 		w.Trace.Add(p.Name, "it does not come to rest")
 		return tell()
 	}
-	atRest := tell()
+	atRest, deaths := tell(), w.deaths.Load()
 	for n, grace := range l.End.Grace {
 		if n > 0 {
 			wait(ctx, time.Second)
@@ -81,17 +81,18 @@ func (w *World) follow(ctx context.Context, i int, l *Life, rest Rest) *Story {
 		wait(ctx, 100*time.Millisecond)
 	}
 	story := tell()
+	story.Torn = w.deaths.Load() != deaths
 	if l.End.AtRest {
 		story.Rest = atRest.Last
 	}
 	return story
 }
 
-// inRun reports whether the pod's first container runs for the nth time.
+// inRun reports whether the pod's first container runs for the nth time and serves.
 func inRun(p *v1.Pod, n int32) bool {
 	for _, c := range p.Status.ContainerStatuses {
 		if c.Name == "c0" {
-			return c.State.Running != nil && c.RestartCount == n
+			return c.State.Running != nil && c.Ready && c.RestartCount == n
 		}
 	}
 	return false

@@ -54,7 +54,7 @@ type End struct {
 	// After is how long after the pod came it is deleted, where that goes by time.
 	After time.Duration
 	// AtRest says, where it goes by what is seen of the pod, that it is deleted when
-	// nothing changes any more; else it is as soon as container c0 is in its last run.
+	// nothing changes any more; else it is as soon as container c0 serves in its last run.
 	AtRest bool
 	// Again has another pod of the same name come soon after.
 	Again bool
@@ -230,6 +230,7 @@ func (m *maker) init(name string) {
 		c = m.container(name, Run{Does: Serve})
 		always := v1.ContainerRestartPolicyAlways
 		c.RestartPolicy = &always
+		c.ReadinessProbe = m.probe(name)
 		if m.oneIn(2) {
 			c.StartupProbe = m.probe(name)
 		}
@@ -264,7 +265,8 @@ func (m *maker) main(name string) {
 	if liveness {
 		c.LivenessProbe = m.probe(name)
 	}
-	if last.Does != Exit && m.oneIn(3) {
+	if last.Does != Exit {
+		// So that it is seen when the program minds signals.
 		c.ReadinessProbe = m.probe(name)
 	}
 	switch m.r.IntN(16) {
@@ -288,5 +290,9 @@ func (m *maker) second(name string) {
 	if s.RestartPolicy != v1.RestartPolicyAlways && m.oneIn(2) {
 		run = m.exit(0)
 	}
-	s.Containers = append(s.Containers, m.container(name, run))
+	c := m.container(name, run)
+	if run.Does == Serve {
+		c.ReadinessProbe = m.probe(name)
+	}
+	s.Containers = append(s.Containers, c)
 }

@@ -88,6 +88,7 @@ func playFake(t *testing.T, seed uint64, lives []*Life, faults bool) (p played) 
 		course := Course{Seed: seed, Spread: spread, Healed: faultsFor, Length: faultsFor + bound}
 		if faults {
 			w.Faults = NewFaults(seed, faultsFor)
+			w.Server.SetLossy()
 			course.Down = 15 * time.Second
 			for range r.IntN(8) {
 				course.Kills = append(course.Kills, time.Duration(r.Int64N(int64(faultsFor))))

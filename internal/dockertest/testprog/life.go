@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // life FILE PORT RUN… is one incarnation of a container of package chaos: FILE
@@ -35,6 +36,7 @@ func life(args []string) int {
 		fmt.Fprintln(os.Stderr, http.ListenAndServe(":"+port, nil))
 		return 1
 	case "oom":
+		time.Sleep(time.Second)
 		return oom(nil)
 	}
 	fmt.Fprintf(os.Stderr, "testprog: no run %q\n", what)

@@ -39,6 +39,8 @@ func serve(args []string) int {
 	if len(args) > 0 {
 		port = args[0]
 	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		host, _ := os.Hostname()
 		fmt.Fprintf(w, "%s %s\n", host, r.URL.Path)
@@ -52,7 +54,7 @@ func serve(args []string) int {
 		_, _ = w.Write(data)
 	})
 	go func() { fmt.Fprintln(os.Stderr, http.ListenAndServe(":"+port, nil)) }()
-	wait()
+	<-stop
 	return 0
 }
 
