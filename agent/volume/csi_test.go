@@ -45,7 +45,11 @@ func (d *drivers) Publish(ctx context.Context, v *pod.CSIVolume) (bool, error) {
 	hang := d.hang
 	if hang != nil {
 		d.mu.Unlock()
-		<-hang
+		select {
+		case <-hang:
+		case <-ctx.Done():
+			err = errors.Join(err, ctx.Err())
+		}
 		d.mu.Lock()
 	}
 	if d.err != nil || err != nil || d.w.dirs == nil || slices.Contains(d.mounted, v.Target) {
@@ -245,6 +249,14 @@ func TestRepublish(t *testing.T) {
 		w.mount(p)
 		w.setConfigMap("cm", "k=2")
 		time.Sleep(90 * time.Second)
+		// A pod's end does not wait for it either.
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		must(t, w.Unmount(ctx, "hangs-0"))
+		if took := time.Since(began); took > 0 {
+			t.Errorf("unmounting took %v", took)
+		}
 		if got, err := s.ReadFile("uid-2", "v", "k"); got != "2" {
 			t.Errorf("a config map shows %q, %v", got, err)
 		}

@@ -89,15 +89,29 @@ func (m *Manager) refresh(ctx context.Context, e *entry) {
 	if m.hasPublished(e) {
 		// A driver may take long. Others do not wait for that.
 		next()
-		for i := range p.Spec.Volumes {
-			if spec := &p.Spec.Volumes[i]; m.isPublished(e, spec) && isUsed(p, spec.Name) {
-				m.tellStale(ctx, p, m.republish(ctx, e, p, spec))
-			}
-		}
+		m.republishAll(ctx, e, p)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reschedule(e, p)
+}
+
+// republishAll has the drivers of a pod's volumes called again that want to be,
+// until somebody wants the pod unmounted.
+func (m *Manager) republishAll(ctx context.Context, e *entry, p *v1.Pod) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m.mu.Lock()
+	e.interrupt = cancel
+	m.mu.Unlock()
+	for i := range p.Spec.Volumes {
+		if spec := &p.Spec.Volumes[i]; m.isPublished(e, spec) && isUsed(p, spec.Name) {
+			m.tellStale(ctx, p, m.republish(ctx, e, p, spec))
+		}
+	}
+	m.mu.Lock()
+	e.interrupt = nil
+	m.mu.Unlock()
 }
 
 // tellStale tells that a volume could not be refreshed, if there is an error.

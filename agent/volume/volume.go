@@ -111,6 +111,9 @@ type entry struct {
 	// due is when to refresh; at is the place in the queue, less than 0 for none.
 	due time.Time
 	at  int
+	// interrupt ends what is done for a pod that others need not wait for; nil if
+	// nothing is.
+	interrupt context.CancelFunc
 
 	// known is for the one whose turn it is.
 	known known
@@ -330,6 +333,7 @@ func (m *Manager) File(uid pod.UID, name string, content []byte) (string, error)
 // left. While anything is still mounted nothing is removed. It may be repeated,
 // and does not need the pod to be known.
 func (m *Manager) Unmount(ctx context.Context, uid pod.UID) error {
+	m.interrupt(uid)
 	e, err := m.take(ctx, uid)
 	if err != nil {
 		return err
@@ -342,6 +346,7 @@ func (m *Manager) Unmount(ctx context.Context, uid pod.UID) error {
 // Remove removes what is left of a pod's directory, volumes included. While
 // anything in it is still mounted nothing is removed.
 func (m *Manager) Remove(ctx context.Context, uid pod.UID) error {
+	m.interrupt(uid)
 	e, err := m.take(ctx, uid)
 	if err != nil {
 		return err
@@ -355,6 +360,15 @@ func (m *Manager) Remove(ctx context.Context, uid pod.UID) error {
 		return fmt.Errorf("removing the directory of pod %q: %w", uid, err)
 	}
 	return nil
+}
+
+// interrupt ends what is done for a pod whose volumes are not needed any more.
+func (m *Manager) interrupt(uid pod.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.pods[uid]; e != nil && e.interrupt != nil {
+		e.interrupt()
+	}
 }
 
 func (m *Manager) tearDown(ctx context.Context, e *entry) error {
