@@ -127,7 +127,7 @@ func Difference(p *v1.Pod, a, b *Story, kills bool) string {
 		// runtime before that was written nobody knows.
 		return strings.Join(all, "\n    ")
 	}
-	if !kills || !leavesOut(a.Phases, b.Phases) {
+	if !leavesOut(a.Phases, b.Phases) {
 		differ("phases", a.Phases, b.Phases)
 	}
 	if p.Spec.ActiveDeadlineSeconds != nil {
