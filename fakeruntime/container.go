@@ -43,6 +43,8 @@ type container struct {
 	// object and spec are what it was created from, for the script.
 	object *v1.Pod
 	spec   *v1.Container
+	// target is the container whose processes this one sees; nil for its own.
+	target *container
 	// starting counts the calls of StartContainer under way.
 	starting int
 	// ending is how it will end, if that is settled: by itself, or because it
@@ -115,7 +117,11 @@ func (r *Runtime) makeContainer(sandboxID string, config podruntime.ContainerCon
 		r.removeContainer(c)
 		break
 	}
-	c := &container{owner: s.owner, sandbox: s, object: config.Pod, spec: config.Container}
+	target := r.containers[config.Target]
+	if config.Target != "" && target == nil {
+		return nil, podruntime.NotFound("container", config.Target)
+	}
+	c := &container{owner: s.owner, sandbox: s, object: config.Pod, spec: config.Container, target: target}
 	c.Container = pod.Container{
 		ID:               r.newID(string(config.Pod.UID), config.Container.Name),
 		Name:             config.Container.Name,
@@ -130,6 +136,8 @@ func (r *Runtime) makeContainer(sandboxID string, config podruntime.ContainerCon
 		TerminationGrace: time.Duration(pod.TerminationGrace(config.Pod)) * time.Second,
 		PreStop:          pod.PreStop(config.Container),
 	}
+	resources := pod.ResourcesOf(config.Container.Resources)
+	c.Resources = &resources
 	s.owner.containers = slices.Insert(s.owner.containers, 0, c)
 	if r.containers == nil {
 		r.containers = map[string]*container{}
@@ -183,6 +191,8 @@ func (r *Runtime) run(c *container, behavior Behavior) error {
 		return errors.New("it has ended already")
 	case !c.sandbox.Ready:
 		return fmt.Errorf("sandbox %s is not ready", c.SandboxID)
+	case c.target != nil && c.target.State != pod.ContainerRunning:
+		return fmt.Errorf("its target, container %s, is not running", c.target.ID)
 	}
 	if behavior.StartError != "" {
 		r.end(c, startErrorCode(behavior.StartError), reasonCannotRun, behavior.StartError)
@@ -245,6 +255,12 @@ func (r *Runtime) end(c *container, exitCode int32, reason, message string) {
 	if c.exited != nil {
 		close(c.exited)
 		c.exited = nil
+	}
+	for _, other := range c.owner.containers {
+		if other.target == c {
+			// The first process of a PID namespace takes all others with it.
+			r.kill(other)
+		}
 	}
 	r.changed(c.owner)
 }
@@ -348,7 +364,7 @@ func (r *Runtime) removeContainer(c *container) {
 
 // UpdateContainer implements podruntime.Containers. What a container uses is
 // scripted, whatever it may use.
-func (r *Runtime) UpdateContainer(ctx context.Context, id string, _ v1.ResourceRequirements) error {
+func (r *Runtime) UpdateContainer(ctx context.Context, id string, requirements v1.ResourceRequirements) error {
 	if err := r.enter(ctx); err != nil {
 		return fmt.Errorf("updating container %s: %w", id, err)
 	}
@@ -358,6 +374,11 @@ func (r *Runtime) UpdateContainer(ctx context.Context, id string, _ v1.ResourceR
 		return fmt.Errorf("updating: %w", podruntime.NotFound("container", id))
 	case c.State == pod.ContainerExited:
 		return fmt.Errorf("updating container %s: it has ended", id)
+	default:
+		// Observations hold on to the old ones.
+		resources := pod.ResourcesOf(requirements)
+		c.Resources = &resources
+		r.changed(c.owner)
 	}
 	return nil
 }

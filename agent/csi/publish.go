@@ -106,9 +106,7 @@ func (p *publication) publish(ctx context.Context) (giveGroup bool, err error) {
 
 // users reports whether a pod may have a volume mounted, and whether others may.
 func (m *Manager) users(key volumeKey, uid pod.UID) (self, others bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for user, mounted := range m.volumes[key].users {
+	for user, mounted := range m.state(key).users {
 		self = self || mounted && user == uid
 		others = others || mounted && user != uid
 	}

@@ -108,18 +108,24 @@ func (s *Set) Put(source pod.Source, p *v1.Pod) {
 	e, known := s.pods[uid]
 	first, starting := s.starting[source]
 	var entered bool
+	var resized []pod.UID
 	switch {
-	case known && (source == pod.SourceAPI || s.updates(e, p)):
-		e.Pod = p
+	case known && source == pod.SourceAPI:
+		s.put(e, p)
+		resized = s.retryResizes()
+	case known && s.updates(e, p):
+		e.Pod, e.Asked = p, p
 	case starting:
 		s.starting[source] = append(without(first, p), p)
 		s.mu.Unlock()
 		return
 	default:
 		entered = s.enter(source, p)
+		resized = s.retryResizes()
 	}
 	s.mu.Unlock()
 	s.hooks.Changed(uid)
+	s.changed(resized)
 	if entered {
 		s.toldOf(source, p)
 	}
@@ -136,7 +142,8 @@ func (s *Set) Delete(source pod.Source, last *v1.Pod) {
 	uid := pod.UID(last.UID)
 	e, known := s.pods[uid]
 	if known && e.Removed.IsZero() {
-		e.Pod, e.Removed = last, time.Now()
+		e.Pod, e.Asked = pod.WithAllocation(last, pod.AllocationOf(e.Pod)), last
+		e.Removed = time.Now()
 	}
 	s.mu.Unlock()
 	if known {
@@ -158,7 +165,10 @@ func (s *Set) Synced(source pod.Source) {
 	})
 	entered := slices.DeleteFunc(first, func(p *v1.Pod) bool { return !s.enter(source, p) })
 	ready := len(s.starting) == 0
+	// Not before all are admitted: what they have goes before what one asks for.
+	resized := s.retryResizes()
 	s.mu.Unlock()
+	defer s.changed(resized)
 	for _, p := range entered {
 		s.hooks.Changed(pod.UID(p.UID))
 		s.toldOf(source, p)
@@ -171,9 +181,19 @@ func (s *Set) Synced(source pod.Source) {
 // Ended says that nothing of a pod runs any more on this node, for good.
 func (s *Set) Ended(uid pod.UID) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	var resized []pod.UID
 	if e, ok := s.pods[uid]; ok {
 		e.ended = true
+		resized = s.retryResizes()
+	}
+	s.mu.Unlock()
+	s.changed(resized)
+}
+
+// changed tells of pods of which something new is wanted. The lock is not held.
+func (s *Set) changed(uids []pod.UID) {
+	for _, uid := range uids {
+		s.hooks.Changed(uid)
 	}
 }
 
@@ -188,7 +208,9 @@ func (s *Set) Forget(uid pod.UID) {
 	}
 	delete(s.pods, uid)
 	entered := s.release()
+	resized := s.retryResizes()
 	s.mu.Unlock()
+	s.changed(resized)
 	s.toldOf(e.Source, e.Pod)
 	for _, l := range entered {
 		s.hooks.Changed(pod.UID(l.pod.UID))
@@ -199,10 +221,14 @@ func (s *Set) Forget(uid pod.UID) {
 // add admits or rejects a new pod. The lock is held, so that two pods cannot
 // both take the last room.
 func (s *Set) add(source pod.Source, p *v1.Pod) {
-	e := &entry{Desired: pod.Desired{Pod: p, Source: source, FirstSeen: time.Now()}}
+	e := &entry{Desired: pod.Desired{Pod: p, Asked: p, Source: source, FirstSeen: time.Now()}}
+	if source == pod.SourceAPI {
+		// What an agent before this one has granted it has.
+		e.Pod = pod.WithAllocation(p, pod.PublishedAllocation(p))
+	}
 	// What has ended, or was told to before it began here, needs no room.
 	if !pod.IsTerminal(p.Status.Phase) && p.DeletionTimestamp == nil {
-		e.Rejection = s.admit(s.active(), p)
+		e.Rejection = s.admit(s.active(), e.Pod)
 	}
 	s.pods[pod.UID(p.UID)] = e
 }

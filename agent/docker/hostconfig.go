@@ -159,6 +159,8 @@ func (r *Runtime) containerHost(sandbox *container.InspectResponse, config *podr
 	switch share := p.Spec.ShareProcessNamespace; {
 	case p.Spec.HostPID:
 		host.PidMode = "host"
+	case config.Target != "":
+		host.PidMode = container.PidMode("container:" + config.Target)
 	case share != nil && *share:
 		host.PidMode = container.PidMode(join)
 	}

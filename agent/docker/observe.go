@@ -133,7 +133,7 @@ func (r *Runtime) containerOf(ctx context.Context, c *container.InspectResponse)
 		Attempt: attemptOf(labels), State: stateOf(c.State.Status), Hash: labels[labelHash],
 		CreatedAt: timeOf(c.Created), StartedAt: timeOf(c.State.StartedAt),
 		Image: labels[labelImage], ImageID: c.Image, ImageRef: labels[labelImageRef], TerminationGrace: graceOf(labels),
-		PreStop: preStopOf(labels),
+		PreStop: preStopOf(labels), Resources: observedResources(&c.HostConfig.Resources),
 	}
 	if o.State == pod.ContainerCreated && c.State.ExitCode != 0 {
 		o.State = pod.ContainerExited

@@ -6,35 +6,24 @@ import (
 	"github.com/docker/docker/api/types/container"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/kubectl/pkg/util/qos"
+
+	"nodelet/agent/pod"
 )
 
-// What a container's resources become, as with the kubelet.
-const (
-	quotaPeriod = 100_000 // µs
-	minQuota    = 1_000   // µs
-	minShares   = 2
-	maxShares   = 262_144
-)
-
-// resourcesOf turns requests and limits into shares, quota and memory.
+// resourcesOf turns requests and limits into the engine's terms.
 func resourcesOf(r v1.ResourceRequirements) container.Resources {
-	var res container.Resources
-	cpu, requested := r.Requests[v1.ResourceCPU]
-	limit, limited := r.Limits[v1.ResourceCPU]
-	if !requested && limited {
-		cpu = limit
-	}
-	res.CPUShares = min(max(cpu.MilliValue()*1024/1000, minShares), maxShares)
-	if limited && !limit.IsZero() {
-		res.CPUPeriod = quotaPeriod
-		res.CPUQuota = max(limit.MilliValue()*quotaPeriod/1000, minQuota)
-	}
-	if memory, ok := r.Limits[v1.ResourceMemory]; ok && !memory.IsZero() {
-		res.Memory = memory.Value()
-		// No swap beyond it.
-		res.MemorySwap = memory.Value()
+	want := pod.ResourcesOf(r)
+	// No swap beyond the memory.
+	res := container.Resources{CPUShares: want.CPUShares, CPUQuota: want.CPUQuota, Memory: want.Memory, MemorySwap: want.Memory}
+	if res.CPUQuota > 0 {
+		res.CPUPeriod = pod.QuotaPeriod
 	}
 	return res
+}
+
+// observedResources reads back what a container has.
+func observedResources(r *container.Resources) *pod.Resources {
+	return &pod.Resources{CPUShares: r.CPUShares, CPUQuota: r.CPUQuota, Memory: r.Memory}
 }
 
 // OOM scores by quality of service, as with the kubelet.

@@ -44,6 +44,13 @@ type Container struct {
 	// Replace is the ID of an incarnation that was stopped for a changed
 	// definition, so that another is to follow whatever the restart policy.
 	Replace string
+	// Resize is why the last attempt to give it other resources failed; zero if it
+	// did not.
+	Resize Failure
+	// Updated is the incarnation that was last given other resources, UpdatedTo
+	// what they are. A runtime that then shows others cannot do better.
+	Updated   string
+	UpdatedTo pod.Resources
 	// PreStopped is the ID of an incarnation whose preStop hook was run.
 	PreStopped string
 }

@@ -35,7 +35,7 @@ func (p *planner) startedIn(sandbox *pod.Sandbox) bool {
 		if c.SandboxID != sandbox.ID {
 			continue
 		}
-		if s, init := pod.ContainerSpec(p.Desired.Pod, c.Name); s != nil && !init {
+		if s, init := pod.ContainerSpec(p.Desired.Pod, c.Name); s != nil && !init && pod.EphemeralContainer(p.Desired.Pod, c.Name) == nil {
 			return true
 		}
 	}

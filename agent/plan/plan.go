@@ -42,6 +42,9 @@ type Result struct {
 	Wake time.Time
 	// Waiting says why containers that are to run do not.
 	Waiting map[string]Waiting
+	// Resizing says that containers do not have the resources of their specs yet,
+	// and why the last attempt to give them failed; nil if they do.
+	Resizing *Waiting
 	// End is why the pod ends, when that is not for its containers' exits.
 	End *End
 	// Gone says that the runtime has nothing left of a pod that is to vanish,
@@ -82,6 +85,8 @@ const (
 	// stops the container, both within one grace period.
 	StopContainer
 	RemoveContainer
+	// UpdateContainer gives a running container the resources of its spec.
+	UpdateContainer
 	// MountVolumes makes the pod's directory and what its volumes hold;
 	// UnmountVolumes lets the volumes go, RemoveDirectory what is left.
 	MountVolumes
@@ -92,7 +97,7 @@ const (
 // String is the kind's name, for logs and tests.
 func (k Kind) String() string {
 	return [...]string{"None", "RunSandbox", "StopSandbox", "RemoveSandbox",
-		"StartContainer", "RunPreStop", "StopContainer", "RemoveContainer",
+		"StartContainer", "RunPreStop", "StopContainer", "RemoveContainer", "UpdateContainer",
 		"MountVolumes", "UnmountVolumes", "RemoveDirectory"}[k]
 }
 
@@ -115,6 +120,8 @@ type Action struct {
 	// Restart is what the container's crash-loop back-off becomes by this
 	// start.
 	Restart Backoff
+	// Resources are those of an UpdateContainer.
+	Resources pod.Resources
 	// Replace says that the container stopped is to be started again whatever
 	// its restart policy: its definition has changed.
 	Replace bool
@@ -130,6 +137,8 @@ func (a Action) Key() string {
 		return "prestop/" + a.ID
 	case StopContainer:
 		return "stop/" + a.ID
+	case UpdateContainer:
+		return "update/" + a.ID
 	case StopSandbox:
 		return "stop-sandbox/" + a.ID
 	case UnmountVolumes, RemoveDirectory:

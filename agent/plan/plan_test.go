@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -26,13 +27,15 @@ import (
 //	done            mounted|unmounted|removed …: what was done to its files
 //	observe         what the runtime has, newest first:
 //	                  sandbox ATTEMPT ready|dead
-//	                  NAME ATTEMPT running|created|unknown|exited [code=N] [at=DUR] [reason=R] [sandbox=ATTEMPT] [hash=OLD]
+//	                  NAME ATTEMPT running|created|unknown|exited [code=N] [at=DUR] [reason=R] [sandbox=ATTEMPT] [hash=OLD] [has=CPU/MEMORY]
 //	probe NAME      liveness=success|failure … of the newest incarnation
 //	now             +DUR
 //	delete          [grace=SECONDS], or removed, from the API server
 //	reject          reason=R
 //	unknown         no source knows the pod (any more)
 //	image NAME      IMAGE changes the spec
+//	resize NAME     CPU/MEMORY changes the request of CPU and the limit of memory, or
+//	                resize deferred: the node has no room for it
 //	fail NAME       reason=R [pull] [retry=DUR]: the last start failed
 //	status          what the API server's status says: phase=P, NAME=running|exited:CODE [restarts=N]
 //	restart         another agent comes, when the API server has the last status
@@ -108,6 +111,8 @@ func (l *life) do(t *testing.T, d *datadriven.TestData) string {
 				}
 			}
 		})
+	case "resize":
+		l.resize(t, d)
 	case "fail-mount":
 		l.history.Mount = plan.Failure{Reason: "FailedMount", At: l.now, RetryAt: l.now.Add(10 * time.Second)}
 	case "fail":
@@ -134,6 +139,27 @@ func (l *life) change(f func(*pod.Desired)) {
 	next := *l.desired
 	f(&next)
 	l.desired = &next
+}
+
+// resize changes a container's request of CPU and limit of memory, as they are
+// granted, or has a resize wait.
+func (l *life) resize(t *testing.T, d *datadriven.TestData) {
+	l.change(func(next *pod.Desired) {
+		next.Pod, next.Resize = next.Pod.DeepCopy(), nil
+		if d.HasArg("deferred") {
+			next.Resize = &pod.Rejection{Reason: v1.PodReasonDeferred, Message: "no room"}
+			return
+		}
+		c, _ := pod.ContainerSpec(next.Pod, d.CmdArgs[0].Key)
+		c.Resources = cpuAndMemory(d.CmdArgs[1].Key)
+	})
+}
+
+// cpuAndMemory is a request of CPU and a limit of memory, as 100m/64Mi.
+func cpuAndMemory(s string) v1.ResourceRequirements {
+	cpu, memory, _ := strings.Cut(s, "/")
+	return v1.ResourceRequirements{Requests: v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu)},
+		Limits: v1.ResourceList{v1.ResourceMemory: resource.MustParse(memory)}}
 }
 
 func (l *life) delete(t *testing.T, d *datadriven.TestData) {
@@ -176,6 +202,8 @@ func (l *life) container(t *testing.T, d *datadriven.TestData, f []string, attem
 		c.Hash = l.hash(f[0])
 		if s, _ := pod.ContainerSpec(l.desired.Pod, f[0]); s != nil {
 			c.PreStop = pod.PreStop(s)
+			has := pod.ResourcesOf(s.Resources)
+			c.Resources = &has
 		}
 	}
 	c.State = map[string]pod.ContainerState{"running": pod.ContainerRunning, "created": pod.ContainerCreated,
@@ -199,6 +227,9 @@ func (l *life) container(t *testing.T, d *datadriven.TestData, f []string, attem
 			c.FinishedAt = epoch.Add(after)
 		case "sandbox":
 			c.SandboxID = "s" + value
+		case "has":
+			has := pod.ResourcesOf(cpuAndMemory(value))
+			c.Resources = &has
 		case "hash":
 			c.Hash = value
 		default:
@@ -215,12 +246,8 @@ func (l *life) container(t *testing.T, d *datadriven.TestData, f []string, attem
 }
 
 func (l *life) hash(name string) string {
-	for _, list := range [][]v1.Container{l.desired.Pod.Spec.InitContainers, l.desired.Pod.Spec.Containers} {
-		for i := range list {
-			if list[i].Name == name {
-				return pod.ContainerHash(&list[i])
-			}
-		}
+	if c, _ := pod.ContainerSpec(l.desired.Pod, name); c != nil {
+		return pod.ContainerHash(c)
 	}
 	return "none"
 }
@@ -260,6 +287,11 @@ func (l *life) fail(t *testing.T, d *datadriven.TestData) {
 		return
 	}
 	c := l.history.Containers[name]
+	if f.Reason == plan.ReasonResizeError {
+		c.Resize = f
+		l.history.Containers[name] = c
+		return
+	}
 	c.Failure = f
 	l.history.Containers[name] = c
 }
@@ -281,6 +313,10 @@ func (l *life) apiStatus(t *testing.T, d *datadriven.TestData) {
 			s.State.Running = &v1.ContainerStateRunning{}
 		default:
 			d.Fatalf(t, "unknown state %s", state)
+		}
+		if pod.EphemeralContainer(l.desired.Pod, s.Name) != nil {
+			status.EphemeralContainerStatuses = append(status.EphemeralContainerStatuses, s)
+			continue
 		}
 		status.ContainerStatuses = append(status.ContainerStatuses, s)
 	}
@@ -338,6 +374,8 @@ func describe(a plan.Action) string {
 	switch a.Kind {
 	case plan.RunSandbox, plan.StartContainer:
 		fmt.Fprintf(&b, " attempt=%d", a.Attempt)
+	case plan.UpdateContainer:
+		fmt.Fprintf(&b, " %+v", a.Resources)
 	case plan.StopContainer:
 		fmt.Fprintf(&b, " grace=%s", a.Grace)
 		if a.PreStop > 0 {
@@ -359,6 +397,8 @@ func (l *life) begin(a plan.Action, underway bool) {
 		c.Restart, c.Failure = a.Restart, plan.Failure{}
 	case a.Kind == plan.StopContainer && a.Replace:
 		c.Replace = a.ID
+	case a.Kind == plan.UpdateContainer && !underway:
+		c.Updated, c.UpdatedTo, c.Resize = a.ID, a.Resources, plan.Failure{}
 	case a.Kind == plan.RunPreStop && !underway:
 		c.PreStopped = a.ID
 	}
@@ -371,7 +411,7 @@ func (l *life) printStatus(b *strings.Builder, next plan.Result) {
 		previous = &l.desired.Pod.Status
 	}
 	l.status = podstatus.Compute(podstatus.Input{Desired: l.desired, Observed: l.observed, Probes: l.probes,
-		Phase: next.Phase, Waiting: next.Waiting, End: next.End, Previous: previous,
+		Phase: next.Phase, Waiting: next.Waiting, Resizing: next.Resizing, End: next.End, Previous: previous,
 		HostIPs: []string{"192.0.2.1"}, RuntimeName: "test", Now: l.now})
 	s := &l.status
 	fmt.Fprintf(b, "status: %s", s.Phase)
@@ -381,13 +421,19 @@ func (l *life) printStatus(b *strings.Builder, next plan.Result) {
 	for _, c := range s.Conditions {
 		if c.Status == v1.ConditionTrue && c.Type != v1.PodScheduled {
 			fmt.Fprintf(b, " %s", c.Type)
+			if c.Type == v1.PodResizePending || c.Type == v1.PodResizeInProgress && c.Reason != "" {
+				fmt.Fprintf(b, "(%s)", c.Reason)
+			}
 		}
 	}
 	b.WriteString("\n")
-	for _, c := range slices.Concat(s.InitContainerStatuses, s.ContainerStatuses) {
+	for _, c := range slices.Concat(s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses) {
 		fmt.Fprintf(b, "  %s: %s restarts=%d", c.Name, state(c.State), c.RestartCount)
 		if c.Ready {
 			b.WriteString(" ready")
+		}
+		if r := c.Resources; r != nil && len(r.Requests) > 0 {
+			fmt.Fprintf(b, " %s/%s of %s", r.Requests.Cpu(), r.Limits.Memory(), c.AllocatedResources.Cpu())
 		}
 		if c.LastTerminationState.Terminated != nil {
 			fmt.Fprintf(b, " last=%s", state(c.LastTerminationState))

@@ -29,11 +29,25 @@ func (p *planner) sync() {
 		return
 	}
 	p.prune()
+	p.startEphemeral(sandbox)
 	if !p.initialize(sandbox) {
 		return
 	}
 	for i := range p.Desired.Pod.Spec.Containers {
 		p.syncContainer(sandbox, &p.Desired.Pod.Spec.Containers[i])
+	}
+}
+
+// startEphemeral starts the ephemeral containers that were added to the pod, also
+// while it is initialized. They are never started again.
+func (p *planner) startEphemeral(sandbox *pod.Sandbox) {
+	for i := range p.Desired.Pod.Spec.EphemeralContainers {
+		c := v1.Container(p.Desired.Pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
+		cur, status := p.Observed.Container(c.Name), containerStatus(p.Desired.Pod, c.Name)
+		begun := cur != nil && cur.State != pod.ContainerCreated || cur == nil && status != nil && status.ContainerID != ""
+		if !begun {
+			p.start(sandbox, &c, 0, Backoff{})
+		}
 	}
 }
 
@@ -95,7 +109,8 @@ func (p *planner) exit(c *v1.Container) (code int32, ended bool) {
 }
 
 func containerStatus(p *v1.Pod, name string) *v1.ContainerStatus {
-	for _, list := range [][]v1.ContainerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses} {
+	s := &p.Status
+	for _, list := range [][]v1.ContainerStatus{s.ContainerStatuses, s.InitContainerStatuses, s.EphemeralContainerStatuses} {
 		for i := range list {
 			if list[i].Name == name {
 				return &list[i]
@@ -252,6 +267,7 @@ func (p *planner) checkRunning(sandbox *pod.Sandbox, c *v1.Container, cur *pod.C
 	case c.LivenessProbe != nil && probes.Liveness == pod.ResultFailure:
 		message, grace = fmt.Sprintf("%s %s failed liveness probe", label, c.Name), p.probeGrace(c.LivenessProbe)
 	default:
+		p.resize(c, cur)
 		return
 	}
 	if again {

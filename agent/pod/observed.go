@@ -137,6 +137,8 @@ type Container struct {
 	// TerminationGrace is the pod's grace period as it was when the container
 	// was created. It serves to stop a container whose pod is no longer known.
 	TerminationGrace time.Duration
+	// Resources are those that it has now; nil where that is not known.
+	Resources *Resources
 	// PreStop is the container's hook as it was then; nil for none.
 	PreStop *v1.LifecycleHandler
 }

@@ -33,8 +33,16 @@ const (
 
 // Desired is what the sources want of one pod. Only package desired makes it.
 type Desired struct {
-	// Pod is the newest object from the source. It must not be changed.
+	// Pod is the newest object from the source, with the resources that the node
+	// grants its containers. It must not be changed.
 	Pod *v1.Pod
+	// Asked is that object as it came.
+	Asked *v1.Pod
+	// Resize is why the containers do not have the resources that the source asks
+	// for; nil if they do. Granted is the pod's generation in which a resize was
+	// granted last; 0 before.
+	Resize  *Rejection
+	Granted int64
 	// Source is where Pod came from.
 	Source Source
 	// Mirror is the UID of the mirror pod; empty for a pod from the API server

@@ -7,8 +7,8 @@ import (
 )
 
 // ContainerSpec returns the spec of the named container and whether it is an init
-// container; nil if the pod has none of that name. Ephemeral containers are left
-// out.
+// container; nil if the pod has none of that name. That of an ephemeral container
+// is a copy.
 func ContainerSpec(p *v1.Pod, name string) (c *v1.Container, init bool) {
 	for i := range p.Spec.InitContainers {
 		if p.Spec.InitContainers[i].Name == name {
@@ -20,7 +20,21 @@ func ContainerSpec(p *v1.Pod, name string) (c *v1.Container, init bool) {
 			return &p.Spec.Containers[i], false
 		}
 	}
+	if e := EphemeralContainer(p, name); e != nil {
+		c := v1.Container(e.EphemeralContainerCommon)
+		return &c, false
+	}
 	return nil, false
+}
+
+// EphemeralContainer returns the named ephemeral container, or nil.
+func EphemeralContainer(p *v1.Pod, name string) *v1.EphemeralContainer {
+	for i := range p.Spec.EphemeralContainers {
+		if e := &p.Spec.EphemeralContainers[i]; e.Name == name {
+			return e
+		}
+	}
+	return nil
 }
 
 // PreStop is the container's preStop hook, or nil.

@@ -76,7 +76,7 @@ type Containers interface {
 	// RemoveContainer removes a container; one that still runs is killed.
 	RemoveContainer(ctx context.Context, id string) error
 	// UpdateContainer changes the resources of a created or running container
-	// in place.
+	// in place; those that are not named stay.
 	UpdateContainer(ctx context.Context, id string, resources v1.ResourceRequirements) error
 }
 

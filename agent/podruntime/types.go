@@ -33,6 +33,9 @@ type ContainerConfig struct {
 	Container *v1.Container
 	// Attempt is the container's restart count.
 	Attempt uint32
+	// Target is the ID of a running container of the sandbox whose processes the
+	// container is to see, and with whose end it ends; empty for none.
+	Target string
 	// ImageID is the ID of the image to run, as PullImage or Image returned it.
 	ImageID string
 	// ImageRef is kept with the container and comes back in pod.Container.ImageRef.

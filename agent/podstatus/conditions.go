@@ -24,7 +24,8 @@ const (
 // to someone else and are passed on as they are.
 func Owned(t v1.PodConditionType) bool {
 	switch t {
-	case v1.PodReadyToStartContainers, v1.PodInitialized, v1.PodReady, v1.ContainersReady, v1.PodScheduled:
+	case v1.PodReadyToStartContainers, v1.PodInitialized, v1.PodReady, v1.ContainersReady, v1.PodScheduled,
+		v1.PodResizePending, v1.PodResizeInProgress:
 		return true
 	}
 	return false
@@ -41,6 +42,12 @@ func (in *Input) conditions(status *v1.PodStatus, comes v1.PodPhase) []v1.PodCon
 		}
 	}
 	containersReady := in.containersReady(status, comes)
+	if r := in.Desired.Resize; r != nil {
+		all = append(all, in.stamp(v1.PodCondition{Type: v1.PodResizePending, Status: v1.ConditionTrue, Reason: r.Reason, Message: r.Message}))
+	}
+	if r := in.Resizing; r != nil {
+		all = append(all, in.stamp(v1.PodCondition{Type: v1.PodResizeInProgress, Status: v1.ConditionTrue, Reason: r.Reason, Message: r.Message}))
+	}
 	for _, c := range []v1.PodCondition{
 		in.readyToStart(),
 		in.initialized(status, comes),

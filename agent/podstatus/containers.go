@@ -42,6 +42,22 @@ func (in *Input) containerStatuses(containers []v1.Container, previous []v1.Cont
 	return statuses
 }
 
+// ephemeralStatuses are those of the ephemeral containers, which are never called
+// started or ready.
+func (in *Input) ephemeralStatuses() []v1.ContainerStatus {
+	var statuses []v1.ContainerStatus
+	for i := range in.Desired.Pod.Spec.EphemeralContainers {
+		c := v1.Container(in.Desired.Pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
+		old := find(in.Previous.EphemeralContainerStatuses, c.Name)
+		status := in.containerStatus(&c, old)
+		if in.finalPhase() != "" && old != nil && old.State.Terminated != nil {
+			status = *old.DeepCopy()
+		}
+		statuses = append(statuses, status)
+	}
+	return statuses
+}
+
 func find(statuses []v1.ContainerStatus, name string) *v1.ContainerStatus {
 	for i := range statuses {
 		if statuses[i].Name == name {
@@ -69,7 +85,7 @@ func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.Co
 		// The runtime may have lost newer incarnations.
 		status.RestartCount = max(status.RestartCount, old.RestartCount)
 	}
-	setResources(c, &status)
+	setResources(c, cur, &status)
 	status.LastTerminationState = in.lastTermination(c, cur, old)
 	switch cur.State {
 	case pod.ContainerRunning:
@@ -128,7 +144,7 @@ func (in *Input) absent(c *v1.Container, old *v1.ContainerStatus) v1.ContainerSt
 		VolumeMounts: volumeMounts(c),
 		State:        in.waitingState(c),
 	}
-	setResources(c, &status)
+	setResources(c, nil, &status)
 	if in.initLost(c) {
 		status.State = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{Reason: reasonCompleted, Message: initLostMessage}}
 	}
@@ -246,11 +262,17 @@ func (in *Input) isInit(c *v1.Container) bool {
 	return init
 }
 
-func setResources(c *v1.Container, status *v1.ContainerStatus) {
+// setResources sets what the node has granted and, where it is known to differ,
+// what the container has.
+func setResources(c *v1.Container, cur *pod.Container, status *v1.ContainerStatus) {
 	if len(c.Resources.Requests) > 0 {
 		status.AllocatedResources = c.Resources.Requests
 	}
-	status.Resources = &c.Resources
+	resources := c.Resources
+	if cur != nil && cur.State == pod.ContainerRunning && cur.Resources != nil {
+		resources = cur.Resources.Actual(resources)
+	}
+	status.Resources = &resources
 }
 
 // volumeMounts echoes the container's mounts; recursive read-only ones are

@@ -26,6 +26,8 @@ type Input struct {
 	Phase pod.Phase
 	// Waiting says why containers that are to run do not, by container name.
 	Waiting map[string]plan.Waiting
+	// Resizing says that containers do not have the resources of their specs yet.
+	Resizing *plan.Waiting
 	// End is why the node ends the pod; nil if it does not.
 	End *plan.End
 	// Previous is the status as this agent last computed it or, before it has,
@@ -59,7 +61,7 @@ func Compute(in Input) v1.PodStatus {
 	}
 	status.InitContainerStatuses = in.containerStatuses(p.Spec.InitContainers, in.Previous.InitContainerStatuses)
 	status.ContainerStatuses = in.containerStatuses(p.Spec.Containers, in.Previous.ContainerStatuses)
-	status.EphemeralContainerStatuses = in.Previous.EphemeralContainerStatuses
+	status.EphemeralContainerStatuses = in.ephemeralStatuses()
 
 	comes := in.setPhase(&status)
 	in.setAddresses(&status)

@@ -91,6 +91,8 @@ func (w *Worker) execute(ctx context.Context, uid pod.UID, t task) (failure *pla
 		return w.startContainer(ctx, t), nil
 	case plan.RunPreStop:
 		t.preStop.wait(ctx, nil)
+	case plan.UpdateContainer:
+		return w.updateContainer(ctx, t), nil
 	case plan.StopContainer:
 		err = w.stopContainer(ctx, t)
 	case plan.StopSandbox:

@@ -69,6 +69,10 @@ func (w *Worker) containerConfig(ctx context.Context, t task, c *v1.Container, i
 	p := t.desired.Pod
 	config := podruntime.ContainerConfig{Pod: p, Container: c, Attempt: t.action.Attempt,
 		ImageID: image.ID, ImageRef: image.Ref, Hash: pod.ContainerHash(c), LogPath: path.Join(c.Name, strconv.Itoa(int(t.action.Attempt))+".log")}
+	var err error
+	if config.Target, err = target(t, c.Name); err != nil {
+		return config, err
+	}
 	if err := verifyNonRoot(p, c, image.User); err != nil {
 		return config, err
 	}
@@ -82,6 +86,19 @@ func (w *Worker) containerConfig(ctx context.Context, t task, c *v1.Container, i
 		return config, err
 	}
 	return config, w.ownMounts(t, c, &config)
+}
+
+// target is the container whose processes an ephemeral one is to see; "" for none.
+func target(t task, name string) (id string, err error) {
+	e := pod.EphemeralContainer(t.desired.Pod, name)
+	if e == nil || e.TargetContainerName == "" {
+		return "", nil
+	}
+	cur := t.observed.Container(e.TargetContainerName)
+	if cur == nil {
+		return "", fmt.Errorf("unable to find target container %s", e.TargetContainerName)
+	}
+	return cur.ID, nil
 }
 
 // environment resolves the container's variables.

@@ -105,6 +105,16 @@ func (w *Worker) recordOutcome(st *state, r result) {
 		}
 	case plan.StartContainer:
 		w.recordStart(st, r)
+	case plan.UpdateContainer:
+		c := st.history.Containers[r.action.Container]
+		c.Resize = plan.Failure{}
+		if r.failure != nil {
+			c.Resize = w.timed(*r.failure, r.at, w.syncBackoff())
+		}
+		if r.done {
+			c.Updated, c.UpdatedTo = r.action.ID, r.action.Resources
+		}
+		st.history.Containers[r.action.Container] = c
 	case plan.RunPreStop:
 		c := st.history.Containers[r.action.Container]
 		c.PreStopped = r.action.ID

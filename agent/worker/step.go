@@ -126,7 +126,7 @@ func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	}
 	status := podstatus.Compute(podstatus.Input{
 		Desired: d, Observed: in.Observed, Probes: in.Probes, Phase: next.Phase,
-		Waiting: next.Waiting, End: next.End, Previous: previous,
+		Waiting: next.Waiting, Resizing: next.Resizing, End: next.End, Previous: previous,
 		HostIPs: w.Host.IPs(), RuntimeName: w.config.RuntimeName, Now: in.Now,
 	})
 	st.status = status
@@ -177,6 +177,7 @@ func (w *Worker) tell(st *state, d *pod.Desired, next plan.Result) {
 	if next.End != nil && st.status.Reason != next.End.Reason {
 		w.event(d.Pod, "", v1.EventTypeNormal, next.End.Reason, next.End.Message)
 	}
+	w.tellResize(st, d, next)
 	for name, now := range next.Waiting {
 		if st.waiting[name].Reason == now.Reason {
 			continue

@@ -192,6 +192,7 @@ type state struct {
 	finished bool
 	// rejected says that the rejection was told.
 	rejected bool
+	resize   resizeTold
 	// registered is the object whose references were registered.
 	registered *v1.Pod
 	seq        uint64

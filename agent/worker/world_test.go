@@ -317,9 +317,10 @@ func (w *world) CreateContainer(ctx context.Context, sandbox string, c podruntim
 		return "", err
 	}
 	id := fmt.Sprintf("%s-%s-%d", c.Container.Name, c.Pod.Name, c.Attempt)
+	has := pod.ResourcesOf(c.Container.Resources)
 	w.change(pod.UID(c.Pod.UID), func(o *pod.Observed) {
 		o.Containers = slices.Insert(o.Containers, 0, pod.Container{ID: id, Name: c.Container.Name, SandboxID: sandbox,
-			Attempt: c.Attempt, State: pod.ContainerCreated, Hash: c.Hash, PreStop: pod.PreStop(c.Container)})
+			Attempt: c.Attempt, State: pod.ContainerCreated, Hash: c.Hash, PreStop: pod.PreStop(c.Container), Resources: &has})
 	})
 	return id, nil
 }
@@ -392,8 +393,16 @@ func (w *world) ListPods(context.Context) ([]pod.Observed, error)          { pan
 func (w *world) InspectPod(context.Context, pod.UID) (pod.Observed, error) { panic("unused") }
 func (w *world) ListImages(context.Context) ([]podruntime.Image, error)    { panic("unused") }
 func (w *world) RemoveImage(context.Context, string) error                 { panic("unused") }
-func (w *world) UpdateContainer(context.Context, string, v1.ResourceRequirements) error {
-	panic("unused")
+
+func (w *world) UpdateContainer(ctx context.Context, id string, r v1.ResourceRequirements) error {
+	if err := w.call(ctx, "UpdateContainer", fmt.Sprint(id, " ", r.Requests.Cpu())); err != nil {
+		return err
+	}
+	w.change(w.find(id), func(o *pod.Observed) {
+		has := pod.ResourcesOf(r)
+		o.Containers[0].Resources = &has
+	})
+	return nil
 }
 
 // anybody may use every image.

@@ -17,6 +17,7 @@ import (
 var containerRules = []rule{
 	{"CreateShows", createShows},
 	{"KeepsThePreStopHook", keepsPreStop},
+	{"SeesItsTarget", seesTarget},
 	{"CreateIsIdempotent", createIsIdempotent},
 	{"CreateAtOnce", createAtOnce},
 	{"CreateMovesToTheNewSandbox", createMoves},
@@ -86,6 +87,28 @@ func keepsPreStop(w *world) {
 			w.Errorf("kept %+v, want %+v", got, hook)
 		}
 	}
+}
+
+// A container that sees the processes of another one ends with it.
+func seesTarget(w *world) {
+	sandbox := w.sandbox(0)
+	config := w.config(w.Server, 0)
+	config.Target = "no-such-container"
+	if _, err := w.Runtime.CreateContainer(w.ctx, sandbox, config); err == nil {
+		w.Error("a container was made for a target that does not exist")
+	}
+	target := w.create(sandbox, w.Server, 0)
+	w.ok(w.Runtime.StartContainer(w.ctx, target))
+	config = w.config(w.Stubborn, 1)
+	config.Target = target
+	id, err := w.Runtime.CreateContainer(w.ctx, sandbox, config)
+	w.ok(err)
+	w.ok(w.Runtime.StartContainer(w.ctx, id))
+	if got := w.state(id); got != pod.ContainerRunning {
+		w.Errorf("beside its target it is %v", got)
+	}
+	w.ok(w.Runtime.StopContainer(w.ctx, target, graceOfPod))
+	w.eventually("it ends with its target", func() bool { return w.state(id) == pod.ContainerExited })
 }
 
 func createIsIdempotent(w *world) {
@@ -259,14 +282,36 @@ func removeIsIdempotent(w *world) {
 }
 
 func update(w *world) {
-	id := w.start(w.Server)
-	resources := v1.ResourceRequirements{Limits: v1.ResourceList{v1.ResourceMemory: resource.MustParse("64Mi")}}
-	w.ok(w.Runtime.UpdateContainer(w.ctx, id, resources))
-	if got := w.state(id); got != pod.ContainerRunning {
-		w.Errorf("after an update in place it is %v", got)
+	list := func(cpu, memory string) v1.ResourceList {
+		return v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu), v1.ResourceMemory: resource.MustParse(memory)}
 	}
+	spec := *w.Server.DeepCopy()
+	spec.Resources = v1.ResourceRequirements{Requests: list("100m", "16Mi"), Limits: list("200m", "96Mi")}
+	id := w.start(spec)
+	resources := spec.Resources
+	for _, next := range []v1.ResourceRequirements{
+		{Requests: list("150m", "16Mi"), Limits: list("1500m", "128Mi")},
+		{Requests: list("1m", "8Mi"), Limits: list("5m", "64Mi")},
+	} {
+		w.wantResources(id, resources)
+		resources = next
+		w.ok(w.Runtime.UpdateContainer(w.ctx, id, resources))
+	}
+	w.wantResources(id, resources)
 	if err := w.Runtime.UpdateContainer(w.ctx, "no-such-container", resources); !podruntime.IsNotFound(err) {
 		w.Errorf("updating what does not exist: %v, want not found", err)
+	}
+}
+
+// wantResources checks what a running container shows of its resources.
+func (w *world) wantResources(id string, want v1.ResourceRequirements) {
+	w.Helper()
+	c := w.find(id)
+	if c.State != pod.ContainerRunning {
+		w.Errorf("after an update in place it is %v", c.State)
+	}
+	if c.Resources == nil || *c.Resources != pod.ResourcesOf(want) {
+		w.Errorf("it has %+v, want %+v", c.Resources, pod.ResourcesOf(want))
 	}
 }
 
