@@ -105,7 +105,9 @@ func followDocker(t *testing.T, engine *dockertest.Engine, lives []*Life, course
 		if rest == "" {
 			rest = fake[i].Last
 		}
-		return w.Server.Await(ctx, p.Namespace, p.Name, func(p *v1.Pod) bool { return p != nil && Describe(&p.Status) == rest })
+		return w.Server.Await(ctx, p.Namespace, p.Name, func(p *v1.Pod) bool {
+			return p != nil && Unnoticed(Describe(&p.Status)) == Unnoticed(rest)
+		})
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -88,11 +88,12 @@ func (w *World) follow(ctx context.Context, i int, l *Life, rest Rest) *Story {
 	return story
 }
 
-// inRun reports whether the pod's first container runs for the nth time and serves.
+// inRun reports whether the pod's first container runs for the nth time, and all of
+// them serve.
 func inRun(p *v1.Pod, n int32) bool {
 	for _, c := range p.Status.ContainerStatuses {
 		if c.Name == "c0" {
-			return c.State.Running != nil && c.Ready && c.RestartCount == n
+			return c.State.Running != nil && c.RestartCount == n && condition(&p.Status, v1.ContainersReady) == string(v1.ConditionTrue)
 		}
 	}
 	return false

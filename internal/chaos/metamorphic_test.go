@@ -49,7 +49,7 @@ const (
 func TestFaultsChangeNothing(t *testing.T) {
 	n := *seeds
 	if n == 0 {
-		n = 50
+		n = manySeeds
 	}
 	for seed := *firstSeed; seed < *firstSeed+uint64(n); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
