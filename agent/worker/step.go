@@ -174,8 +174,13 @@ func (w *Worker) tell(st *state, d *pod.Desired, next plan.Result) {
 		st.rejected = true
 		w.event(d.Pod, "", v1.EventTypeWarning, r.Reason, r.Message)
 	}
-	if next.End != nil && st.status.Reason != next.End.Reason {
-		w.event(d.Pod, "", v1.EventTypeNormal, next.End.Reason, next.End.Message)
+	if next.End != nil && !st.endTold {
+		st.endTold = true
+		eventType := v1.EventTypeNormal
+		if next.End.Reason == plan.ReasonPreempting {
+			eventType = v1.EventTypeWarning
+		}
+		w.event(d.Pod, "", eventType, next.End.Reason, next.End.Message)
 	}
 	w.tellResize(st, d, next)
 	for name, now := range next.Waiting {
