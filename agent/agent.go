@@ -183,7 +183,8 @@ func (a *Agent) wire() {
 	})
 	volumes := volume.Deps{
 		Objects: objects{a.objects}, Tokens: tokens{a.deps.API}, Claims: a.deps.API, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
-		Node: func() *v1.Node { return a.node.AnyNode() }}
+		TrustBundles: a.deps.API,
+		Node:         func() *v1.Node { return a.node.AnyNode() }}
 	if a.deps.CSI && !a.deps.standalone() {
 		a.csi = a.newCSI()
 		volumes.CSI = a.csi

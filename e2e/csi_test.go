@@ -106,14 +106,6 @@ func (c *cluster) notMounted(driver string) error {
 	return err
 }
 
-// csiCalls expects a driver's calls to begin so.
-func csiCalls(t *testing.T, d *csitest.Driver, want string) {
-	t.Helper()
-	if got := d.Methods(); got != want {
-		t.Errorf("calls %s\nwant  %s", got, want)
-	}
-}
-
 // A real process reads and writes volumes that a CSI driver mounts, also over the
 // agent's death; at its end they are unmounted, and the driver is told.
 func TestCSI(t *testing.T) {
@@ -140,10 +132,11 @@ func TestCSI(t *testing.T) {
 
 	// The next agent finds what the one before has mounted.
 	c.agent.kill()
+	before := strings.Count(d.Methods(), "NodePublishVolume")
 	c.startAgent(t)
 	c.eventually(t, "the driver is called again", 20*time.Second, func(context.Context) error {
-		if n := strings.Count(d.Methods(), "NodePublishVolume"); n != 4 {
-			return fmt.Errorf("%d calls to publish", n)
+		if n := strings.Count(d.Methods(), "NodePublishVolume"); n < before+2 {
+			return fmt.Errorf("%d calls to publish, %d before", n, before)
 		}
 		return nil
 	})
@@ -162,9 +155,12 @@ func TestCSI(t *testing.T) {
 		}
 		return c.notMounted(ns)
 	})
-	csiCalls(t, d, "NodeStageVolume NodePublishVolume NodePublishVolume "+
-		"NodeStageVolume NodePublishVolume NodePublishVolume "+
-		"NodeUnpublishVolume NodeUnstageVolume NodeUnpublishVolume")
+	// Each agent stages once; all is undone once, in this order.
+	calls := d.Methods()
+	if strings.Count(calls, "NodeStageVolume") != 2 || strings.Count(calls, "NodeUnpublishVolume") != 2 ||
+		strings.Count(calls, "NodeUnstageVolume") != 1 || !strings.HasSuffix(calls, "NodeUnpublishVolume NodeUnstageVolume NodeUnpublishVolume") {
+		t.Errorf("calls %s", calls)
+	}
 	for file, want := range map[string]string{"f": "of the driver", "new": "written", "deep/er/f": "written"} {
 		if got, err := os.ReadFile(filepath.Join(data, ns, file)); err != nil || string(got) != want {
 			t.Errorf("the volume's %s has %q, %v", file, got, err)
@@ -215,7 +211,9 @@ func TestCSIAttached(t *testing.T) {
 	attachment := c.attachment(t, ns)
 	name := v1.UniqueVolumeName("kubernetes.io/csi/" + ns + "^" + ns)
 	c.eventually(t, "the volume is in use", 30*time.Second, func(ctx context.Context) error { return c.inUse(ctx, name, true) })
-	csiCalls(t, d, "")
+	if calls := d.Methods(); strings.Contains(calls, "NodeStageVolume") {
+		t.Errorf("before it is attached there were %s", calls)
+	}
 	attachment.Status = storage.VolumeAttachmentStatus{Attached: true, AttachmentMetadata: map[string]string{"device": "sdb"}}
 	if _, err := c.kube.StorageV1().VolumeAttachments().UpdateStatus(t.Context(), attachment, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)

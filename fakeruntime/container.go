@@ -22,8 +22,12 @@ const (
 	reasonOOM       = "OOMKilled"
 	reasonCannotRun = "ContainerCannotRun"
 
-	exitKilled    = 137
-	exitCannotRun = 128
+	exitKilled = 137
+	// What could not be started: because the program is not there, because it may not
+	// be run, and for any other reason.
+	exitNoProgram  = 127
+	exitNotAllowed = 126
+	exitCannotRun  = 128
 	// exitLost is the exit code of what ran when the machine lost power.
 	exitLost = 255
 )
@@ -191,7 +195,7 @@ func (r *Runtime) run(c *container, behavior Behavior) error {
 		return fmt.Errorf("its target, container %s, is not running", c.target.ID)
 	}
 	if behavior.StartError != "" {
-		r.end(c, exitCannotRun, reasonCannotRun, behavior.StartError)
+		r.end(c, startErrorCode(behavior.StartError), reasonCannotRun, behavior.StartError)
 		return errors.New(behavior.StartError)
 	}
 	c.State, c.StartedAt = pod.ContainerRunning, r.now
@@ -199,6 +203,18 @@ func (r *Runtime) run(c *container, behavior Behavior) error {
 	r.checkRunning(c)
 	r.changed(c.owner)
 	return nil
+}
+
+// startErrorCode is the exit code that Docker gives a container that could not be
+// started.
+func startErrorCode(message string) int32 {
+	switch {
+	case strings.Contains(message, "executable file not found"), strings.Contains(message, "no such file or directory"):
+		return exitNoProgram
+	case strings.Contains(message, "permission denied"):
+		return exitNotAllowed
+	}
+	return exitCannotRun
 }
 
 // planEnd settles how a running container ends by itself.

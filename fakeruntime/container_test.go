@@ -157,6 +157,12 @@ func TestScriptedErrors(t *testing.T) {
 		if c := w.container(p); c.State != pod.ContainerExited || c.Reason != "ContainerCannotRun" || c.Message != "no such file" {
 			t.Errorf("after a failed start: %+v", c)
 		}
+		for message, want := range map[string]int32{"exec: \"x\": executable file not found in $PATH": 127,
+			"exec: \"/x\": stat /x: no such file or directory": 127, "exec: \"/x\": permission denied": 126, "no": 128} {
+			if got := startErrorCode(message); got != want {
+				t.Errorf("exit code %d after %q, want %d as with Docker", got, message, want)
+			}
+		}
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -70,11 +71,19 @@ func (m *Manager) look() (map[volumeKey]*volume, error) {
 		v.ephemeral = d.Mode == string(storage.VolumeLifecycleEphemeral)
 	})
 	if err == nil {
-		err = find("plugins/kubernetes.io/csi/*/*/"+dataFile, func(v *volume, _ *volumeData, _ string) { v.mayBeStaged = true })
+		err = find("plugins/kubernetes.io/csi/*/*/"+dataFile, func(v *volume, d *volumeData, dir string) {
+			// Kubelets before 1.24 had them elsewhere.
+			if mount := m.globalMount(d.key()); filepath.Dir(mount) == filepath.Join(m.config.Root, dir) {
+				v.mayBeStaged = true
+				return
+			}
+			m.Log.Warn("A global mount is not where it should be; it is left alone", "dir", dir)
+		})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking for volumes below %s: %w", m.config.Root, err)
 	}
+	maps.DeleteFunc(volumes, func(_ volumeKey, v *volume) bool { return len(v.users) == 0 && !v.mayBeStaged })
 	m.volumes = volumes
 	return volumes, nil
 }
@@ -104,6 +113,19 @@ func (m *Manager) update(key volumeKey, change func(*volume)) error {
 		m.Report()
 	}
 	return nil
+}
+
+// state is what is known of a volume now.
+func (m *Manager) state(key volumeKey) volume {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.volumes[key]
+	if v == nil {
+		return volume{}
+	}
+	known := *v
+	known.users = maps.Clone(v.users)
+	return known
 }
 
 func (v *volume) mustBeAttached() bool { return v.attachable != nil && *v.attachable && !v.ephemeral }

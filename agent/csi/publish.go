@@ -29,7 +29,9 @@ func (m *Manager) Publish(ctx context.Context, v *pod.CSIVolume) (giveGroup bool
 	uid := pod.UID(v.Pod.UID)
 	attachable := s.mode == storage.VolumeLifecyclePersistent && attachRequired(about)
 	err = m.update(s.volumeKey, func(known *volume) {
-		known.users[uid] = known.users[uid]
+		if _, ok := known.users[uid]; !ok {
+			known.users[uid] = false
+		}
 		known.attachable, known.ephemeral = &attachable, s.mode == storage.VolumeLifecycleEphemeral
 	})
 	if err != nil {
@@ -104,9 +106,7 @@ func (p *publication) publish(ctx context.Context) (giveGroup bool, err error) {
 
 // users reports whether a pod may have a volume mounted, and whether others may.
 func (m *Manager) users(key volumeKey, uid pod.UID) (self, others bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for user, mounted := range m.volumes[key].users {
+	for user, mounted := range m.state(key).users {
 		self = self || mounted && user == uid
 		others = others || mounted && user != uid
 	}

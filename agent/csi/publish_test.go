@@ -506,13 +506,23 @@ func TestForeign(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, dataFile), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	old := filepath.Join(w.stagedDir(), "pv", "pv-1")
+	if err := (&volumeData{Driver: driverName, Handle: handle}).save(old); err != nil {
+		t.Fatal(err)
+	}
 	w.mustUnpublish("u")
+	if keys := w.unused(); len(keys) > 0 {
+		t.Errorf("to be unstaged: %v", keys)
+	}
 	if calls := d.Methods(); calls != "" {
 		t.Errorf("calls %s", calls)
 	}
-	if _, err := os.Stat(filepath.Join(dir, dataFile)); err != nil {
-		t.Error("what is not the agent's was removed")
+	for _, dir := range []string{dir, old} {
+		if _, err := os.Stat(filepath.Join(dir, dataFile)); err != nil {
+			t.Error("what is not the agent's was removed")
+		}
 	}
+	w.wantInUse()
 	for _, uid := range []pod.UID{"", "..", "a/b", "."} {
 		if err := w.Unpublish(t.Context(), uid); err == nil {
 			t.Errorf("UID %q: no error", uid)

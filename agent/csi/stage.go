@@ -18,9 +18,7 @@ func (p *publication) stage(ctx context.Context, c *connection) (string, error) 
 		return "", nil
 	}
 	mount := p.globalMount(p.volumeKey)
-	p.mu.Lock()
-	known := *p.volumes[p.volumeKey]
-	p.mu.Unlock()
+	known := p.state(p.volumeKey)
 	if known.staged {
 		return mount, nil
 	}

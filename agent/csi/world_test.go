@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -75,7 +76,15 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, root: root,
 		node:    &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName, UID: "node-1"}},
 		drivers: map[string]*storage.CSIDriver{}, attachments: map[string]*storage.VolumeAttachment{}, secrets: map[string]*v1.Secret{}}
+	goroutines := runtime.NumGoroutine()
 	t.Cleanup(func() {
+		// All that ran was ended by the clean-ups after this one.
+		w.eventually("no goroutine is left", func() error {
+			if n := runtime.NumGoroutine(); n > goroutines {
+				return fmt.Errorf("%d, %d before", n, goroutines)
+			}
+			return nil
+		})
 		for _, m := range w.mounts() {
 			if err := unix.Unmount(m, unix.MNT_DETACH); err != nil {
 				t.Error(err)

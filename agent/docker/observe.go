@@ -155,7 +155,9 @@ func (r *Runtime) containerOf(ctx context.Context, c *container.InspectResponse)
 		o.Reason = "Error"
 	}
 	o.Message = r.terminationMessage(ctx, c)
-	if c.State.Status == container.StateExited && ctx.Err() == nil {
+	// The engine may hear only later that it was memory for which one was killed.
+	final := o.ExitCode != exitKilled || c.State.OOMKilled
+	if final && c.State.Status == container.StateExited && ctx.Err() == nil {
 		r.ended.put(o)
 	}
 	return o
@@ -169,6 +171,9 @@ func timeOf(s string) time.Time {
 	}
 	return t
 }
+
+// exitKilled is the exit code after SIGKILL.
+const exitKilled = 137
 
 // endedCache remembers containers that have ended: nothing of them changes any
 // more unless they are started again, which a list shows.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/kubernetes"
+	certificatesv1 "k8s.io/client-go/kubernetes/typed/certificates/v1"
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	storagev1 "k8s.io/client-go/kubernetes/typed/storage/v1"
@@ -47,8 +48,9 @@ func DefaultOptions() Options {
 type Client struct {
 	core   *corev1.CoreV1Client
 	events *corev1.CoreV1Client
-	// storage is for volumes, under the same bounds as core.
-	storage *storagev1.StorageV1Client
+	// storage and certificates are for volumes, under the same bounds as core.
+	storage      *storagev1.StorageV1Client
+	certificates *certificatesv1.CertificatesV1Client
 	// beat is for the Node, leases for its lease: neither waits behind the
 	// calls of a node full of pods.
 	beat   *corev1.CoreV1Client
@@ -79,6 +81,9 @@ func New(config *rest.Config, o Options) (*Client, error) {
 	}
 	if client.storage, err = storagev1.NewForConfigAndClient(c, httpClient); err != nil {
 		return nil, fmt.Errorf("making a storage client for %s: %w", c.Host, err)
+	}
+	if client.certificates, err = certificatesv1.NewForConfigAndClient(c, httpClient); err != nil {
+		return nil, fmt.Errorf("making a certificates client for %s: %w", c.Host, err)
 	}
 	c.RateLimiter = limiter(o.EventQPS, o.EventBurst)
 	if client.events, err = corev1.NewForConfigAndClient(c, httpClient); err != nil {

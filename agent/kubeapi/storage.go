@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	certificates "k8s.io/api/certificates/v1"
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,6 +29,16 @@ func (c *Client) PersistentVolume(ctx context.Context, name string) (*v1.Persist
 // volumes behind their claims, refer to. Errors are the API server's own.
 func (c *Client) StorageSecret(ctx context.Context, namespace, name string) (*v1.Secret, error) {
 	return c.core.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+// ClusterTrustBundles returns the cluster's trust anchors; from the API server's
+// cache, which is cheap. Errors are the API server's own.
+func (c *Client) ClusterTrustBundles(ctx context.Context) ([]certificates.ClusterTrustBundle, error) {
+	list, err := c.certificates.ClusterTrustBundles().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
+	if err != nil {
+		return nil, err
+	}
+	return list.Items, nil
 }
 
 // CSIDriver returns what the cluster knows of a CSI driver; from the API server's

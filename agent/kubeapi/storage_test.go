@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	certificates "k8s.io/api/certificates/v1"
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -47,6 +48,11 @@ func TestStorage(t *testing.T) {
 		if requests := s.take(); len(requests) != 1 || requests[0].Method+" "+requests[0].URL.String()[len("http://api"):] != call {
 			t.Errorf("%s: made %d calls: %v", call, len(requests), requests)
 		}
+	}
+	s.answer("GET /apis/certificates.k8s.io/v1/clustertrustbundles", http.StatusOK, &certificates.ClusterTrustBundleList{
+		Items: []certificates.ClusterTrustBundle{{ObjectMeta: named}}})
+	if got, err := c.ClusterTrustBundles(ctx); err != nil || len(got) != 1 || got[0].Name != "x" {
+		t.Errorf("%v, %v", got, err)
 	}
 	if _, err := c.CSINode(ctx, "y"); !apierrors.IsNotFound(err) {
 		t.Errorf("%v", err)

@@ -39,6 +39,7 @@ import (
 //	                resize deferred: the node has no room for it
 //	fail NAME       reason=R [pull] [retry=DUR]: the last start failed
 //	status          what the API server's status says: phase=P, NAME=running|exited:CODE [restarts=N]
+//	restart         another agent comes, when the API server has the last status
 //	plan            [underway] prints the decision and the status; with
 //	                underway its actions have not ended at the next plan
 func TestPlan(t *testing.T) {
@@ -121,6 +122,14 @@ func (l *life) do(t *testing.T, d *datadriven.TestData) string {
 		l.fail(t, d)
 	case "status":
 		l.apiStatus(t, d)
+	case "restart":
+		l.change(func(next *pod.Desired) {
+			next.Pod = next.Pod.DeepCopy()
+			next.Pod.Status = l.status
+		})
+		l.status, l.probes = v1.PodStatus{}, pod.Probes{}
+		l.history = &plan.History{Mounted: true, Unmounted: true, Removed: true,
+			InFlight: map[string]plan.Action{}, Containers: map[string]plan.Container{}}
 	case "plan":
 		return l.plan(d.HasArg("underway"))
 	default:
@@ -229,6 +238,12 @@ func (l *life) container(t *testing.T, d *datadriven.TestData, f []string, attem
 		default:
 			d.Fatalf(t, "unknown argument %s", arg)
 		}
+	}
+	switch c.State {
+	case pod.ContainerRunning:
+		c.StartedAt = l.now
+	case pod.ContainerExited:
+		c.StartedAt = c.FinishedAt
 	}
 	return c
 }

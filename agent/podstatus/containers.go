@@ -36,7 +36,7 @@ func (in *Input) containerStatuses(containers []v1.Container, previous []v1.Cont
 			// In a pod that has ended nothing starts again.
 			status = *old.DeepCopy()
 		}
-		in.setReady(c, &status)
+		in.setReady(c, &status, old)
 		statuses = append(statuses, status)
 	}
 	return statuses
@@ -70,7 +70,7 @@ func find(statuses []v1.ContainerStatus, name string) *v1.ContainerStatus {
 // containerStatus returns the status of one container but for its readiness.
 func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.ContainerStatus {
 	cur := in.Observed.Container(c.Name)
-	if cur == nil {
+	if cur == nil || precedes(cur, old) {
 		return in.absent(c, old)
 	}
 	status := v1.ContainerStatus{
@@ -106,6 +106,24 @@ func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.Co
 		in.unknown(c, old, &status)
 	}
 	return status
+}
+
+// precedes reports whether a container had ended when the incarnation that the
+// status tells of began. While a pod is removed its containers go one by one, and
+// what is left may be an older one.
+func precedes(c *pod.Container, old *v1.ContainerStatus) bool {
+	if old == nil || c.State != pod.ContainerExited || int32(c.Attempt) >= old.RestartCount {
+		return false
+	}
+	var began metav1.Time
+	switch last := ended(old); {
+	case old.State.Running != nil:
+		began = old.State.Running.StartedAt
+	case last != nil:
+		began = last.StartedAt
+	}
+	finished := timeOf(c.FinishedAt)
+	return !finished.After(began.Time)
 }
 
 // unknown is the state of a container of which the runtime cannot say what it
@@ -214,22 +232,28 @@ func (in *Input) terminated(c *pod.Container) *v1.ContainerStateTerminated {
 
 func (in *Input) containerID(c *pod.Container) string { return in.RuntimeName + "://" + c.ID }
 
-// setReady sets started and ready.
-func (in *Input) setReady(c *v1.Container, status *v1.ContainerStatus) {
+// setReady sets started and ready. What the status said of the same container
+// holds until its probes have said anything: after a restart of the agent they
+// begin anew.
+func (in *Input) setReady(c *v1.Container, status, old *v1.ContainerStatus) {
 	cur := in.Observed.Container(c.Name)
 	running := status.State.Running != nil
 	var probes pod.ProbeResults
 	if cur != nil {
 		probes = in.Probes.Of(c.Name, cur.ID)
 	}
-	started := running && (c.StartupProbe == nil || probes.Startup == pod.ResultSuccess)
+	same := old != nil && old.ContainerID == status.ContainerID
+	passed := func(p *v1.Probe, result pod.Result, before bool) bool {
+		return p == nil || result == pod.ResultSuccess || result == pod.ResultUnknown && before
+	}
+	started := running && passed(c.StartupProbe, probes.Startup, same && old.Started != nil && *old.Started)
 	status.Started = &started
 	switch {
 	case in.isInit(c) && !pod.IsSidecar(c):
 		t := status.State.Terminated
 		status.Ready = t != nil && t.ExitCode == 0
 	case started:
-		status.Ready = c.ReadinessProbe == nil || probes.Readiness == pod.ResultSuccess
+		status.Ready = passed(c.ReadinessProbe, probes.Readiness, same && old.Ready)
 	}
 }
 

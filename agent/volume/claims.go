@@ -129,6 +129,8 @@ func (v *Volume) setClaimed(pv *v1.PersistentVolume, readOnly, drivers bool, nod
 		if hasBackstep(v.Path) {
 			return fmt.Errorf("invalid path: %s must not contain '..'", v.Path)
 		}
+	case s.NFS != nil:
+		v.setNFS(s.NFS, readOnly, pv.Spec.MountOptions)
 	case s.CSI != nil && drivers:
 		v.Kind = CSIDriver
 	default:

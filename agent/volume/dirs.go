@@ -156,6 +156,8 @@ func (d *Dirs) SetUp(v *Volume) error {
 		return d.setUpEmptyDir(v, dir)
 	case Local:
 		return d.setUpLocal(v, dir)
+	case NFS:
+		return d.setUpNFS(v, dir)
 	case CSIDriver:
 		return d.setUpPublished(v, dir)
 	case Other:

@@ -81,7 +81,7 @@ func (b *builder) source(s *v1.VolumeProjection) error {
 	case s.ServiceAccountToken != nil:
 		return b.token(s.ServiceAccountToken)
 	case s.ClusterTrustBundle != nil:
-		return errors.New("unsupported source of a projected volume: clusterTrustBundle")
+		return b.trustBundle(s.ClusterTrustBundle)
 	case s.PodCertificate != nil:
 		return errors.New("unsupported source of a projected volume: podCertificate")
 	}

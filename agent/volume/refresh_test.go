@@ -320,7 +320,7 @@ func TestSources(t *testing.T) {
 		"later wins": {`projected: {sources: [{configMap: {name: cm, items: [{key: k1, path: a}]}}, {configMap: {name: cm, items: [{key: k2, path: a}]}}]}`,
 			"a=v2", ""},
 		"all errors":      {`projected: {sources: [{configMap: {name: none}}, {secret: {name: none}}]}`, "", `[configmap "none" not found, secret "none" not found]`},
-		"trust bundle":    {`projected: {sources: [{clusterTrustBundle: {name: x, path: yy}}]}`, "", "unsupported source of a projected volume: clusterTrustBundle"},
+		"trust bundle":    {`projected: {sources: [{clusterTrustBundle: {name: x, path: yy}}]}`, "", `while getting ClusterTrustBundle: clustertrustbundle.certificates.k8s.io "x" not found`},
 		"certificate":     {`projected: {sources: [{podCertificate: {signerName: x, keyType: yy}}]}`, "", "unsupported source of a projected volume: podCertificate"},
 		"fields":          {`downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}, {path: u, fieldRef: {fieldPath: metadata.uid}}]}`, "name=p u=uid-1", ""},
 		"bad field":       {`downwardAPI: {items: [{path: name, fieldRef: {fieldPath: spec.nodeName}}]}`, "", `field label not supported: spec.nodeName`},

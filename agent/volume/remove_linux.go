@@ -7,9 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+	"k8s.io/mount-utils"
 
 	"nodelet/agent/pod"
 )
@@ -61,32 +65,57 @@ func (d *Dirs) RemovePod(uid pod.UID) error {
 // unmountAll unmounts all that is mounted below a directory, what containers
 // have left there too.
 func (d *Dirs) unmountAll(dir string) error {
-	mounts, err := mountsBelow(dir)
+	mounts, err := mountInfosBelow(dir)
 	if err != nil {
 		return err
 	}
-	for _, path := range mounts {
-		if err := makePrivate(path); err != nil {
+	for _, m := range mounts {
+		if isRemote(m) {
+			// This would ask its server, which may be gone.
+			continue
+		}
+		if err := makePrivate(m.Mountpoint); err != nil {
 			return err
 		}
 	}
 	var errs []error
-	for _, path := range mounts {
-		if err := d.at("unmount", path); err != nil {
+	for _, m := range slices.Backward(mounts) {
+		if err := d.at("unmount", m.Mountpoint); err != nil {
 			return err
 		}
-		errs = append(errs, unmount(path))
+		if isRemote(m) {
+			errs = append(errs, unmountRemote(m.Mountpoint))
+			continue
+		}
+		errs = append(errs, unmount(m.Mountpoint))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if mounts, err = mountsBelow(dir); err != nil {
+	left, err := mountsBelow(dir)
+	if err != nil {
 		return err
 	}
-	if len(mounts) > 0 {
-		return fmt.Errorf("still mounted: %q", mounts)
+	if len(left) > 0 {
+		return fmt.Errorf("still mounted: %q", left)
 	}
 	return nil
+}
+
+// isRemote reports whether a mount may have to wait for a server.
+func isRemote(m *mountinfo.Info) bool { return m.FSType == "nfs" || m.FSType == "nfs4" }
+
+// unmountTimeout is how long a server may take until what it exports is unmounted
+// without it.
+const unmountTimeout = time.Minute
+
+// unmountRemote unmounts what a server exports; it may be gone.
+func unmountRemote(path string) error {
+	mounter, ok := mount.New("").(mount.MounterForceUnmounter)
+	if !ok {
+		return unmount(path)
+	}
+	return mounter.UnmountWithForce(path, unmountTimeout)
 }
 
 // removeTree removes a directory and what is in it. Unlike os.RemoveAll it never

@@ -60,6 +60,8 @@ func (m *Manager) volume(e *entry, p *v1.Pod, spec *v1.Volume) (*Volume, error) 
 		v.Kind = Projected
 	case s.HostPath != nil:
 		err = v.setHostPath(s.HostPath)
+	case s.NFS != nil:
+		v.setNFS(s.NFS, s.NFS.ReadOnly, nil)
 	case s.CSI != nil && m.CSI != nil:
 		v.Kind, v.ReadOnly = CSIDriver, isTrue(s.CSI.ReadOnly)
 	case s.EmptyDir != nil:

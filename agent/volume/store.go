@@ -58,6 +58,8 @@ const (
 	DownwardAPI Kind = "downward-api"
 	Projected   Kind = "projected"
 	Local       Kind = "local-volume"
+	// NFS is what another machine exports.
+	NFS Kind = "nfs"
 	// CSIDriver is what a CSI driver mounts.
 	CSIDriver Kind = "csi"
 	// Other is what the agent cannot make; Volume.Type says what it is.
@@ -84,9 +86,12 @@ type Volume struct {
 	Size int64
 	// PageSize is that of huge pages, in bytes.
 	PageSize int64
-	// Path is that of a hostPath or a local volume; PathType is a hostPath's.
+	// Path is that of a hostPath or a local volume, or a server with the path that
+	// it exports; PathType is a hostPath's.
 	Path     string
 	PathType v1.HostPathType
+	// Options are those that the system's mount is given for an NFS volume.
+	Options []string
 	// ReadOnly is for volumes that no container of the pod may write to.
 	ReadOnly bool
 	// FSGroup is the group that is to have the volume; nil for none.

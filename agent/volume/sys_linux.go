@@ -91,9 +91,9 @@ func detach(path string) error {
 	return nil
 }
 
-// mountsBelow returns what is mounted on a directory and below it, the newest
-// mount first.
-func mountsBelow(dir string) ([]string, error) {
+// mountInfosBelow returns what is mounted on a directory and below it, the newest
+// mount last.
+func mountInfosBelow(dir string) ([]*mountinfo.Info, error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -101,7 +101,13 @@ func mountsBelow(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(real))
+	return mountinfo.GetMounts(mountinfo.PrefixFilter(real))
+}
+
+// mountsBelow returns where something is mounted on a directory and below it, the
+// newest mount first.
+func mountsBelow(dir string) ([]string, error) {
+	mounts, err := mountInfosBelow(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -15,8 +15,8 @@ const (
 	maxTokenAge = 24 * time.Hour
 	// tokenJitter is how much earlier than they must tokens are replaced at most.
 	tokenJitter = 10 * time.Second
-	// tokenFileMode is for tokens that have an owner or a group.
-	tokenFileMode = 0o600
+	// ownedFileMode is for files that have an owner or a group.
+	ownedFileMode = 0o600
 )
 
 // tokenKey names a token of a pod. Volumes that want the same one share it.
@@ -54,17 +54,23 @@ func (b *builder) token(s *v1.ServiceAccountTokenProjection) error {
 	if err != nil {
 		return err
 	}
+	return b.addOwned(s.Path, []byte(t.value))
+}
+
+// addOwned adds a file for the user of the pod's containers alone, if they have one
+// or the pod has a group.
+func (b *builder) addOwned(path string, data []byte) error {
 	owner := soleUser(b.pod)
 	var mode *int32
 	if sc := b.pod.Spec.SecurityContext; owner != nil || sc != nil && sc.FSGroup != nil {
-		own := int32(tokenFileMode)
+		own := int32(ownedFileMode)
 		mode = &own
 	}
-	path, err := cleanPath(s.Path)
+	path, err := cleanPath(path)
 	if err != nil {
 		return err
 	}
-	if err := b.add(path, []byte(t.value), mode); err != nil {
+	if err := b.add(path, data, mode); err != nil {
 		return err
 	}
 	f := b.files[path]

@@ -3,12 +3,12 @@
 // The Manager (this file) works out what belongs in each volume: spec.go says
 // what kind it is, claims.go what is behind a claim, files.go what is in a
 // configMap, secret, downwardAPI or projected volume, token.go asks for service
-// account tokens, csi.go hands volumes to CSI drivers, refresh.go keeps all of it
-// fresh. A Store puts it somewhere: Dirs into directories and mounts, in the
-// kubelet's layout (dirs.go; hostpath.go has what lies elsewhere on the machine;
-// write.go swaps a volume's files at once; subpath.go binds a path in a volume;
-// remove_linux.go takes all away), Memory nowhere but in memory, for simulated
-// nodes.
+// account tokens, trust.go for trust anchors, csi.go hands volumes to CSI drivers,
+// refresh.go keeps all of it fresh. A Store puts it somewhere: Dirs into
+// directories and mounts, in the kubelet's layout (dirs.go; hostpath.go has what
+// lies elsewhere on the machine; write.go swaps a volume's files at once;
+// subpath.go binds a path in a volume; remove_linux.go takes all away), Memory
+// nowhere but in memory, for simulated nodes.
 package volume
 
 import (
@@ -62,6 +62,8 @@ type Deps struct {
 	Tokens  Tokens
 	// Claims may be nil: volumes of claims are then of kind Other.
 	Claims Claims
+	// TrustBundles may be nil: there are then none.
+	TrustBundles TrustBundles
 	// CSI has the volumes of CSI drivers; nil where there are no drivers: such
 	// volumes are then of kind Other.
 	CSI CSI
@@ -83,7 +85,8 @@ type Manager struct {
 	config Config
 	Deps
 
-	wake chan struct{}
+	wake  chan struct{}
+	trust trust
 
 	mu sync.Mutex
 	// pods are those that have been mounted, or are being worked on.

@@ -302,11 +302,11 @@ containers: [{name: c}]
 volumes:
 - {name: a, configMap: {name: none}}
 - {name: config, configMap: {name: cm}}
-- {name: z, nfs: {server: s, path: /}}
+- {name: z, iscsi: {targetPortal: s, iqn: i, lun: 0}}
 `)
 	err := w.Mount(t.Context(), p)
 	const want = "MountVolume.SetUp failed for volume \"a\" : configmap \"none\" not found\n" +
-		"MountVolume.SetUp failed for volume \"z\" : unsupported volume type \"nfs\""
+		"MountVolume.SetUp failed for volume \"z\" : unsupported volume type \"iscsi\""
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}

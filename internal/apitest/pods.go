@@ -1,6 +1,7 @@
 package apitest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -83,6 +84,22 @@ func (s *Server) list() []*v1.Pod {
 		return 1
 	})
 	return all
+}
+
+// Await waits until a pod is as it is to be, and reports whether it was before ctx
+// ended. met is called with nil when there is no such pod; it must not call the
+// Server or change the pod.
+func (s *Server) Await(ctx context.Context, namespace, name string, met func(p *v1.Pod) bool) bool {
+	w, _, _ := s.open()
+	defer s.close(w)
+	for {
+		if met(s.Get(namespace, name)) {
+			return true
+		}
+		if s.take(ctx, w, nil) == nil {
+			return false
+		}
+	}
 }
 
 // Change changes a pod's spec or its metadata.

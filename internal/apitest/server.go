@@ -81,10 +81,15 @@ type Link struct {
 // NewLink returns a way to the server. outcome says what becomes of each call;
 // nil is OK.
 func (s *Server) NewLink(outcome func(r *http.Request) Outcome) *Link {
+	return &Link{server: s, outcome: outcome}
+}
+
+// SetLossy says that a node may see more than it can write, for its calls fail or
+// time is real: a condition may then have changed twice between two statuses.
+func (s *Server) SetLossy() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lossy = s.lossy || outcome != nil
-	return &Link{server: s, outcome: outcome}
+	s.lossy = true
 }
 
 // Client returns a client over the link.

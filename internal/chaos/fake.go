@@ -42,7 +42,8 @@ func behavior(r Run) fakeruntime.Behavior {
 	case Stubborn:
 		b.IgnoreSIGTERM = true
 	case OOM:
-		b.OOMAfter = 200 * time.Millisecond
+		b.OOMAfter = time.Second
+		b.ReadyAfter, b.FailLivenessAfter = fakeruntime.Latency{Min: never}, 1
 	case Broken:
 		b.StartError = "no such file or directory"
 	}

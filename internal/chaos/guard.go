@@ -97,6 +97,9 @@ func (g *guard) create(p *v1.Pod, c *v1.Container, attempt uint32, sandbox strin
 // write is called before a pod's status is written, and with a nil status before
 // its deletion is completed.
 func (g *guard) write(p *v1.Pod, status *v1.PodStatus) error {
+	if status != nil {
+		g.trace.Add(p.Name, "status: %s", Describe(status))
+	}
 	o, err := g.runtime.InspectPod(context.Background(), pod.UID(p.UID))
 	switch {
 	case err != nil:

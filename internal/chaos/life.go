@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,8 +51,11 @@ type End struct {
 	// Grace are the grace periods of the deletions, one after the other, in
 	// seconds: none at all for a pod that stays, 0 for a forced one.
 	Grace []int64
-	// After is how long after the pod came it is deleted.
+	// After is how long after the pod came it is deleted, where that goes by time.
 	After time.Duration
+	// AtRest says, where it goes by what is seen of the pod, that it is deleted when
+	// nothing changes any more; else it is as soon as container c0 serves in its last run.
+	AtRest bool
 	// Again has another pod of the same name come soon after.
 	Again bool
 }
@@ -139,6 +143,7 @@ func (m *maker) make(name string) *Life {
 	p := m.life.Pod
 	p.Name = name
 	s := &p.Spec
+	s.Volumes = []v1.Volume{{Name: "state", VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}}}
 	s.DNSPolicy = v1.DNSDefault
 	s.RestartPolicy = []v1.RestartPolicy{v1.RestartPolicyAlways, v1.RestartPolicyOnFailure, v1.RestartPolicyNever}[m.r.IntN(3)]
 	grace := int64(5)
@@ -153,7 +158,7 @@ func (m *maker) make(name string) *Life {
 	switch m.r.IntN(12) {
 	case 0:
 		if m.serves() {
-			seconds := int64(20)
+			seconds := int64(30)
 			s.ActiveDeadlineSeconds = &seconds
 		}
 	case 1:
@@ -163,6 +168,9 @@ func (m *maker) make(name string) *Life {
 	}
 	m.life.End = End{Grace: [][]int64{nil, {5}, {5}, {30, 2}, {2}, {0}}[m.r.IntN(6)],
 		After: time.Duration(m.r.Int64N(int64(90 * time.Second)))}
+	c := &s.Containers[0]
+	runs := c.Image == Image && c.SecurityContext == nil && s.NodeSelector == nil
+	m.life.End.AtRest = !m.serves() || !runs || m.oneIn(2)
 	m.life.End.Again = len(m.life.End.Grace) == 1 && m.life.End.Grace[0] == 0 && m.oneIn(2)
 	return m.life
 }
@@ -178,14 +186,17 @@ func (m *maker) serves() bool {
 func (m *maker) container(name string, runs ...Run) v1.Container {
 	m.life.Runs[name] = runs
 	c := v1.Container{Name: name, Image: Image, ImagePullPolicy: v1.PullIfNotPresent,
-		TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: v1.TerminationMessageReadFile}
+		TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: v1.TerminationMessageReadFile,
+		VolumeMounts: []v1.VolumeMount{{Name: "state", MountPath: "/state"}},
+		Args:         []string{"life", "/state/" + name, strconv.Itoa(int(Port(name)))}}
 	for _, r := range runs {
+		c.Args = append(c.Args, r.String())
 		switch r.Does {
 		case OOM:
 			c.Resources.Limits = v1.ResourceList{v1.ResourceMemory: resource.MustParse("24Mi")}
 			c.Resources.Requests = c.Resources.Limits
 		case Broken:
-			c.Command = []string{"/no-such-program"}
+			c.Command, c.Args = []string{"/no-such-program"}, nil
 		}
 	}
 	return c
@@ -219,6 +230,7 @@ func (m *maker) init(name string) {
 		c = m.container(name, Run{Does: Serve})
 		always := v1.ContainerRestartPolicyAlways
 		c.RestartPolicy = &always
+		c.ReadinessProbe = m.probe(name)
 		if m.oneIn(2) {
 			c.StartupProbe = m.probe(name)
 		}
@@ -253,7 +265,8 @@ func (m *maker) main(name string) {
 	if liveness {
 		c.LivenessProbe = m.probe(name)
 	}
-	if last.Does != Exit && m.oneIn(3) {
+	if last.Does != Exit {
+		// So that it is seen when the program minds signals.
 		c.ReadinessProbe = m.probe(name)
 	}
 	switch m.r.IntN(16) {
@@ -277,5 +290,9 @@ func (m *maker) second(name string) {
 	if s.RestartPolicy != v1.RestartPolicyAlways && m.oneIn(2) {
 		run = m.exit(0)
 	}
-	s.Containers = append(s.Containers, m.container(name, run))
+	c := m.container(name, run)
+	if run.Does == Serve {
+		c.ReadinessProbe = m.probe(name)
+	}
+	s.Containers = append(s.Containers, c)
 }

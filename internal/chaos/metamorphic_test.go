@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,12 +14,13 @@ import (
 
 	"nodelet/agent/volume"
 	"nodelet/fakeruntime"
+	"nodelet/internal/dockertest"
 )
 
 // TestMain keeps what Kubernetes' libraries say of failing calls to themselves.
 func TestMain(m *testing.M) {
 	klog.SetLogger(logr.Discard())
-	os.Exit(m.Run())
+	dockertest.Main(m)
 }
 
 var (
@@ -88,6 +88,7 @@ func playFake(t *testing.T, seed uint64, lives []*Life, faults bool) (p played) 
 		course := Course{Seed: seed, Spread: spread, Healed: faultsFor, Length: faultsFor + bound}
 		if faults {
 			w.Faults = NewFaults(seed, faultsFor)
+			w.Server.SetLossy()
 			course.Down = 15 * time.Second
 			for range r.IntN(8) {
 				course.Kills = append(course.Kills, time.Duration(r.Int64N(int64(faultsFor))))

@@ -17,25 +17,36 @@ type Story struct {
 	Ended map[string][]string
 	// Ready is how the Ready condition went, for pods of one container.
 	Ready []string
-	// Last is the newest status.
-	Last string
-	Gone bool
+	// Last is the newest status, Rest the one before the pod was deleted at rest.
+	Last, Rest string
+	Gone       bool
+	// Torn says that an agent was killed between the pod's deletion and its end.
+	Torn bool
 }
 
 // Tell makes the story of a pod from the statuses that it has had.
 func Tell(p *v1.Pod, statuses []v1.PodStatus, gone bool) *Story {
 	s := &Story{Ended: map[string][]string{}, Gone: gone}
 	s.phase(string(v1.PodPending))
-	seen := map[string]bool{}
+	// index is where a container's end is told. What is known of it may change: the
+	// engine may hear late that it was memory.
+	index := map[string]int{}
 	for i := range statuses {
 		status := &statuses[i]
 		s.phase(strings.TrimSpace(string(status.Phase) + " " + status.Reason))
 		for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses) {
 			for _, t := range []*v1.ContainerStateTerminated{c.LastTerminationState.Terminated, c.State.Terminated} {
-				if t != nil && !seen[t.ContainerID] {
-					seen[t.ContainerID] = true
-					s.Ended[c.Name] = append(s.Ended[c.Name], fmt.Sprintf("%s %d", t.Reason, t.ExitCode))
+				if t == nil {
+					continue
 				}
+				key := c.Name + " " + t.ContainerID
+				n, told := index[key]
+				if !told {
+					n = len(s.Ended[c.Name])
+					index[key] = n
+					s.Ended[c.Name] = append(s.Ended[c.Name], "")
+				}
+				s.Ended[c.Name][n] = fmt.Sprintf("%s %d", t.Reason, t.ExitCode)
 			}
 		}
 		if len(p.Spec.Containers) == 1 {
@@ -108,18 +119,44 @@ func (s *Story) Final(p *v1.Pod) string {
 	return s.Last
 }
 
-// Difference says how two stories differ, "" if they do not.
-func Difference(a, b *Story) string {
+// Difference says how two stories of a pod differ, "" if they do not. The second one
+// was told in real time, in which a write may take longer than what it tells of, and
+// by agents that may have been killed.
+func Difference(p *v1.Pod, a, b *Story, kills bool) string {
 	var all []string
 	differ := func(what string, x, y any) {
 		if fmt.Sprint(x) != fmt.Sprint(y) {
 			all = append(all, fmt.Sprintf("%s\n      %v\n      %v", what, x, y))
 		}
 	}
-	differ("phases", a.Phases, b.Phases)
-	differ("ends", a.Ended, b.Ended)
-	differ("ready", a.Ready, b.Ready)
-	differ("last", a.Last, b.Last)
 	differ("gone", a.Gone, b.Gone)
+	differ("at rest", a.Rest, b.Rest)
+	if a.Torn || b.Torn {
+		// How it ended may have been lost with the agent: what was removed from the
+		// runtime before that was written nobody knows.
+		return strings.Join(all, "\n    ")
+	}
+	differ("phases", a.Phases, b.Phases)
+	if p.Spec.ActiveDeadlineSeconds != nil {
+		// How far it came before the deadline is a matter of time.
+		return strings.Join(all, "\n    ")
+	}
+	differ("ends", a.Ended, b.Ended)
+	if !kills && !leavesOut(a.Ready, b.Ready) {
+		differ("ready", a.Ready, b.Ready)
+	}
+	differ("last", a.Last, b.Last)
 	return strings.Join(all, "\n    ")
+}
+
+// leavesOut reports whether short is long without some that lasted for a moment
+// only; both have the same end.
+func leavesOut(long, short []string) bool {
+	i := 0
+	for _, s := range long {
+		if i < len(short) && short[i] == s {
+			i++
+		}
+	}
+	return i == len(short) && (len(long) == 0 || len(short) > 0 && long[len(long)-1] == short[len(short)-1])
 }

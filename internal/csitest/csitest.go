@@ -19,6 +19,8 @@ import (
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
@@ -54,6 +56,8 @@ type Driver struct {
 	// nothing until the channel is closed.
 	fail map[string]error
 	hang map[string]chan struct{}
+	// busy are the volumes with which something is done.
+	busy map[string]bool
 	// servers are the running ones.
 	servers []*grpc.Server
 	serving sync.WaitGroup
@@ -87,7 +91,7 @@ func New(config Config) *Driver {
 		config.Versions = []string{"1.0.0"}
 	}
 	return &Driver{config: config, notices: make(chan *registration.RegistrationStatus, 100),
-		fail: map[string]error{}, hang: map[string]chan struct{}{}}
+		fail: map[string]error{}, hang: map[string]chan struct{}{}, busy: map[string]bool{}}
 }
 
 // Socket is where the driver is called.
@@ -215,6 +219,20 @@ func (d *Driver) intercept(ctx context.Context, request any, info *grpc.UnarySer
 		d.calls = append(d.calls, Call{method, request.(proto.Message)})
 	}
 	err, hanging := d.fail[method], d.hang[method]
+	if of, ok := request.(interface{ GetVolumeId() string }); ok {
+		// One thing at a time, as the specification wants it.
+		id := of.GetVolumeId()
+		if d.busy[id] {
+			d.mu.Unlock()
+			return nil, status.Errorf(codes.Aborted, "something else is done with volume %s", id)
+		}
+		d.busy[id] = true
+		defer func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			delete(d.busy, id)
+		}()
+	}
 	d.mu.Unlock()
 	if hanging != nil {
 		<-hanging

@@ -22,7 +22,7 @@ func main() {
 	command, args := args[0], args[1:]
 	commands := map[string]func([]string) int{
 		"serve": serve, "stubborn": stubborn, "exit": exit, "print": print, "echo": echo, "sleep": sleep,
-		"env": env, "cat": cat, "write": write, "get": get, "message": message, "oom": oom, "id": id,
+		"env": env, "cat": cat, "write": write, "get": get, "message": message, "oom": oom, "id": id, "life": life,
 		"stat": stat, "sets": sets, "whoami": whoami,
 	}
 	f, ok := commands[command]
@@ -39,6 +39,8 @@ func serve(args []string) int {
 	if len(args) > 0 {
 		port = args[0]
 	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		host, _ := os.Hostname()
 		fmt.Fprintf(w, "%s %s\n", host, r.URL.Path)
@@ -52,7 +54,7 @@ func serve(args []string) int {
 		_, _ = w.Write(data)
 	})
 	go func() { fmt.Fprintln(os.Stderr, http.ListenAndServe(":"+port, nil)) }()
-	wait()
+	<-stop
 	return 0
 }
 
