@@ -100,7 +100,13 @@ func TestResize(t *testing.T) {
 		t.Errorf("after the resize: %s", describe([]v1.Pod{*after}))
 	}
 	c.limited(t, after, "c", "burstable/pod"+string(after.UID), 102, 80_000, 96<<20)
-	resize(`"memory":"1000Ti"`, `"memory":"1000Ti"`)
+	n, err := c.kube.CoreV1().Nodes().Get(t.Context(), nodeName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.apply(t, ns, pod("holder", "", fmt.Sprintf(`"resources":{"requests":{"cpu":"%dm"}}`, n.Status.Allocatable.Cpu().MilliValue()-500)))
+	c.ready(t, ns, "app=holder", 1)
+	resize(`"cpu":"600m"`, `"cpu":"800m"`)
 	shows("for so much there is no room", "800m", "96Mi", v1.PodResizePending)
 	c.agent.kill()
 	c.startAgent(t)
@@ -109,6 +115,11 @@ func TestResize(t *testing.T) {
 	last := shows("a new agent grants no more", "800m", "96Mi", v1.PodResizePending)
 	if s := container(last, "c"); s.RestartCount != 0 || !isReady(last) {
 		t.Errorf("after the agent's restart: %s", describe([]v1.Pod{*last}))
+	}
+	c.kubectl(t, "", "delete", "pod", "-n", ns, "holder")
+	last = shows("then there is", "800m", "96Mi", "")
+	if s := container(last, "c"); s.RestartCount != 0 || s.AllocatedResources.Cpu().String() != "600m" {
+		t.Errorf("with the room of another pod: %s", describe([]v1.Pod{*last}))
 	}
 	c.eventually(t, "events tell of it", time.Minute, func(ctx context.Context) error {
 		for _, reason := range []string{"ResizeStarted", "ResizeCompleted", "ResizeDeferred"} {

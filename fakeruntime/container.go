@@ -227,12 +227,23 @@ func (r *Runtime) planEnd(c *container, b Behavior) {
 			if b.ExitCode == 0 {
 				reason = reasonCompleted
 			}
-			r.end(c, b.ExitCode, reason, b.TerminationMessage)
+			r.end(c, b.ExitCode, reason, lastWords(c.spec, b))
 		})
 	}
 	if b.OOMAfter > 0 {
 		r.endAfter(c, b.OOMAfter, func() { r.end(c, exitKilled, reasonOOM, "") })
 	}
+}
+
+// lastWords is the termination message of a container that ends by itself: what it
+// leaves or, where its policy allows and it fails without any, the end of its log.
+func lastWords(c *v1.Container, b Behavior) string {
+	const lines, size = 80, 2048
+	if b.TerminationMessage != "" || b.ExitCode == 0 || c.TerminationMessagePolicy != v1.TerminationMessageFallbackToLogsOnError || len(b.Logs) == 0 {
+		return b.TerminationMessage
+	}
+	log := strings.Join(b.Logs[max(0, len(b.Logs)-lines):], "\n") + "\n"
+	return log[max(0, len(log)-size):]
 }
 
 // endAfter has a running container end some time after its start, but not in

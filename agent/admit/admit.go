@@ -41,10 +41,14 @@ func Pod(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
 		return &pod.Rejection{Reason: "SupplementalGroupsPolicyNotSupported",
 			Message: "SupplementalGroupsPolicy=Strict is not supported in this node"}
 	}
-	if r := resources(node, active, p); r != nil {
-		return r
+	r := resources(node, active, p)
+	if r == nil || pod.IsCritical(p) {
+		if other := predicates(node, active, p); r == nil || other != nil {
+			return other
+		}
+		r.Preempt = preempt(node, active, p)
 	}
-	return predicates(node, active, p)
+	return r
 }
 
 // strictGroups reports whether the node's runtime can keep a pod to the groups
@@ -57,9 +61,23 @@ func strictGroups(node *v1.Node) bool {
 // resources compares what is asked for with what is left: pods first, then the
 // resources in a fixed order.
 func resources(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
+	for _, l := range lacking(node, active, p) {
+		return &pod.Rejection{Reason: "OutOf" + string(l.name), Message: fmt.Sprintf(
+			"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", l.name, l.requested, l.used, l.capacity)}
+	}
+	return nil
+}
+
+// lack is a resource of which a node has too little for a pod.
+type lack struct {
+	name                      v1.ResourceName
+	requested, used, capacity int64
+}
+
+func lacking(node *v1.Node, active []*v1.Pod, p *v1.Pod) (all []lack) {
 	allocatable := node.Status.Allocatable
 	if room := allocatable.Pods().Value(); int64(len(active))+1 > room {
-		return outOf(v1.ResourcePods, "OutOfpods", 1, int64(len(active)), room)
+		all = append(all, lack{v1.ResourcePods, 1, int64(len(active)), room})
 	}
 	wants := resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{})
 	used := v1.ResourceList{}
@@ -79,15 +97,10 @@ func resources(node *v1.Node, active []*v1.Pod, p *v1.Pod) *pod.Rejection {
 		}
 		want, have, room := amount(name, wants[name]), amount(name, used[name]), amount(name, capacity)
 		if want > 0 && want > room-have {
-			return outOf(name, "OutOf"+string(name), want, have, room)
+			all = append(all, lack{name, want, have, room})
 		}
 	}
-	return nil
-}
-
-func outOf(name v1.ResourceName, reason string, requested, used, capacity int64) *pod.Rejection {
-	return &pod.Rejection{Reason: reason, Message: fmt.Sprintf(
-		"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, requested, used, capacity)}
+	return all
 }
 
 // ordered are the names that are looked at, in their order.

@@ -47,6 +47,8 @@ type Set struct {
 	// held are the static pods that wait for another one to leave, in the order
 	// in which they came.
 	held []listed
+	// preempted are the pods whose preemption was not told of yet.
+	preempted []pod.UID
 }
 
 // listed is a pod as a source has it.
@@ -229,15 +231,29 @@ func (s *Set) add(source pod.Source, p *v1.Pod) {
 	// What has ended, or was told to before it began here, needs no room.
 	if !pod.IsTerminal(p.Status.Phase) && p.DeletionTimestamp == nil {
 		e.Rejection = s.admit(s.active(), e.Pod)
+		if r := e.Rejection; r != nil && len(r.Preempt) > 0 {
+			e.Rejection = nil
+			s.preempt(r.Preempt)
+		}
 	}
 	s.pods[pod.UID(p.UID)] = e
+}
+
+// preempt has pods end. What they have is free from now on. The lock is held.
+func (s *Set) preempt(uids []pod.UID) {
+	for _, uid := range uids {
+		if e, ok := s.pods[uid]; ok {
+			e.Preempted = true
+			s.preempted = append(s.preempted, uid)
+		}
+	}
 }
 
 // active are the pods that take room on the node.
 func (s *Set) active() []*v1.Pod {
 	active := make([]*v1.Pod, 0, len(s.pods))
 	for _, e := range s.pods {
-		if e.Rejection == nil && !e.ended && !pod.IsTerminal(e.Pod.Status.Phase) {
+		if e.Rejection == nil && !e.ended && !e.Preempted && !pod.IsTerminal(e.Pod.Status.Phase) {
 			active = append(active, e.Pod)
 		}
 	}

@@ -26,7 +26,7 @@ func (s *Set) allocate(e *entry) {
 		return
 	}
 	e.Pod = granted
-	if e.Rejection != nil || e.ended || e.Asked.DeletionTimestamp != nil || pod.IsTerminal(e.Asked.Status.Phase) {
+	if e.Rejection != nil || e.ended || e.Preempted || e.Asked.DeletionTimestamp != nil || pod.IsTerminal(e.Asked.Status.Phase) {
 		return
 	}
 	if r := s.admit(s.activeBut(e), e.Asked); r != nil {
@@ -37,8 +37,10 @@ func (s *Set) allocate(e *entry) {
 }
 
 // retryResizes tries the resizes again that had no room, the most important pods
-// first, and returns the pods that have what they ask for now. The lock is held.
+// first, and returns the pods of which something new is wanted: those that have
+// what they ask for now, and those that were preempted. The lock is held.
 func (s *Set) retryResizes() (changed []pod.UID) {
+	changed, s.preempted = s.preempted, nil
 	var waiting []*entry
 	for _, e := range s.pods {
 		if e.Pod != e.Asked && e.Source == pod.SourceAPI {

@@ -66,6 +66,7 @@ const (
 	ReasonErrImagePull     = "ErrImagePull"
 	ReasonImagePullBackOff = "ImagePullBackOff"
 	ReasonDeadlineExceeded = "DeadlineExceeded"
+	ReasonPreempting       = "Preempting"
 )
 
 // Kind is what an action does.
@@ -193,6 +194,10 @@ func (p *planner) phase() pod.Phase {
 	d := p.Desired
 	if p.History.Phase != pod.Syncing || !d.Removed.IsZero() || d.Rejection != nil ||
 		d.Pod.DeletionTimestamp != nil || pod.IsTerminal(d.Pod.Status.Phase) {
+		return pod.Terminating
+	}
+	if d.Preempted {
+		p.result.End = &End{ReasonPreempting, "Preempted in order to admit critical pod"}
 		return pod.Terminating
 	}
 	if p.pastDeadline() {

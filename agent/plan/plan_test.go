@@ -32,6 +32,7 @@ import (
 //	now             +DUR
 //	delete          [grace=SECONDS], or removed, from the API server
 //	reject          reason=R
+//	preempt         the pod is to make room for a critical one
 //	unknown         no source knows the pod (any more)
 //	image NAME      IMAGE changes the spec
 //	resize NAME     CPU/MEMORY changes the request of CPU and the limit of memory, or
@@ -98,6 +99,8 @@ func (l *life) do(t *testing.T, d *datadriven.TestData) string {
 		l.change(func(next *pod.Desired) {
 			next.Rejection = &pod.Rejection{Reason: d.CmdArgs[0].Vals[0], Message: "does not fit"}
 		})
+	case "preempt":
+		l.change(func(next *pod.Desired) { next.Preempted = true })
 	case "unknown":
 		l.desired = nil
 	case "sources-not-ready":

@@ -53,6 +53,8 @@ type Desired struct {
 	Removed time.Time
 	// Rejection is why this node will not run the pod; nil if it was admitted.
 	Rejection *Rejection
+	// Preempted says that the pod is to end, to make room for a critical one.
+	Preempted bool
 	// FirstSeen is when this agent first heard of the pod.
 	FirstSeen time.Time
 }
@@ -65,6 +67,8 @@ func (d *Desired) UID() UID { return UID(d.Pod.UID) }
 type Rejection struct {
 	Reason  string
 	Message string
+	// Preempt are pods of less importance: if they end, there is room after all.
+	Preempt []UID
 }
 
 // Phase is where a pod stands in its life on this node. It only ever goes

@@ -20,6 +20,15 @@ func IsStatic(p *v1.Pod) bool {
 	return ok && source != string(SourceAPI) && !IsMirror(p)
 }
 
+// systemCriticalPriority is the least priority of a critical pod.
+const systemCriticalPriority = 2_000_000_000
+
+// IsCritical reports whether p is one that others make room for: a static pod, or
+// one of a system priority.
+func IsCritical(p *v1.Pod) bool {
+	return IsStatic(p) || IsMirror(p) || p.Spec.Priority != nil && *p.Spec.Priority >= systemCriticalPriority
+}
+
 // IsMirror reports whether p only shows a static pod of some node in the API
 // server.
 func IsMirror(p *v1.Pod) bool {

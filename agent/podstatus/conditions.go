@@ -2,11 +2,13 @@ package podstatus
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"nodelet/agent/plan"
 	"nodelet/agent/pod"
 )
 
@@ -31,6 +33,12 @@ func Owned(t v1.PodConditionType) bool {
 	return false
 }
 
+// Disrupts reports whether a condition is the node's own word that it has ended
+// the pod, though others may write conditions of that type as well.
+func Disrupts(c *v1.PodCondition) bool {
+	return c.Type == v1.DisruptionTarget && c.Reason == v1.PodReasonTerminationByKubelet
+}
+
 // conditions returns the pod's conditions: those of others first, then ours.
 // comes is the phase that the pod comes to: while what is left of it ends, its
 // conditions are already those of that phase.
@@ -40,6 +48,11 @@ func (in *Input) conditions(status *v1.PodStatus, comes v1.PodPhase) []v1.PodCon
 		if !Owned(c.Type) {
 			all = append(all, c)
 		}
+	}
+	if in.End != nil && in.End.Reason == plan.ReasonPreempting {
+		all = slices.DeleteFunc(all, func(c v1.PodCondition) bool { return c.Type == v1.DisruptionTarget })
+		all = append(all, in.stamp(v1.PodCondition{Type: v1.DisruptionTarget, Status: v1.ConditionTrue,
+			Reason: v1.PodReasonTerminationByKubelet, Message: "Pod was preempted by Kubelet to accommodate a critical pod."}))
 	}
 	containersReady := in.containersReady(status, comes)
 	if r := in.Desired.Resize; r != nil {

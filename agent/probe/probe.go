@@ -14,6 +14,7 @@ import (
 	"container/heap"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -190,13 +191,36 @@ func (p *Prober) syncContainer(pp *podProbes, r Request, cur *pod.Container) {
 func (p *Prober) add(pp *podProbes, k key, r Request, cur *pod.Container) {
 	pr := &probe{uid: pod.UID(r.Pod.UID), key: k, request: r, started: cur.StartedAt, pos: -1}
 	pp.probes[k] = pr
-	pp.set(k, cur.ID, pod.ResultUnknown, "")
+	known := published(r.Pod, k, cur.ID)
+	pp.set(k, cur.ID, known, "")
+	if k.kind == pod.Startup && known == pod.ResultSuccess {
+		// It is not probed again once it has passed.
+		return
+	}
 	if k.kind != pod.Startup && r.Container.StartupProbe != nil &&
 		pp.results.Of(k.container, cur.ID).Startup != pod.ResultSuccess {
 		pr.held = true
 		return
 	}
 	p.schedule(pr, pr.first().Add(p.jitter(r.Probe, cur)))
+}
+
+// published is the result of a probe that the pod's status tells of this
+// incarnation: what an agent before this one has found, or this one before.
+func published(p *v1.Pod, k key, id string) pod.Result {
+	for _, list := range [][]v1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
+		for i := range list {
+			s := &list[i]
+			_, known, _ := strings.Cut(s.ContainerID, "://")
+			if s.Name != k.container || known != id || s.State.Running == nil {
+				continue
+			}
+			if k.kind == pod.Readiness && s.Ready || k.kind == pod.Startup && s.Started != nil && *s.Started {
+				return pod.ResultSuccess
+			}
+		}
+	}
+	return pod.ResultUnknown
 }
 
 // first is when a probe is due for the first time: not before its delay.

@@ -130,6 +130,41 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// TestPublished: a new agent knows from the pod's status what the probes of this
+// incarnation have said, and finds out by itself what does not hold any more.
+func TestPublished(t *testing.T) {
+	yes := true
+	for _, test := range []struct {
+		name   string
+		status v1.ContainerStatus
+		want   [2]pod.Result
+	}{
+		{"ready", v1.ContainerStatus{ContainerID: "docker://1", Started: &yes, Ready: true}, [2]pod.Result{success, success}},
+		{"started", v1.ContainerStatus{ContainerID: "docker://1", Started: &yes}, [2]pod.Result{success, unknown}},
+		{"another incarnation", v1.ContainerStatus{ContainerID: "docker://0", Started: &yes, Ready: true}, [2]pod.Result{unknown, unknown}},
+		{"nothing", v1.ContainerStatus{}, [2]pod.Result{unknown, unknown}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.answers[pod.Readiness], w.answers[pod.Startup] = []answer{bad}, []answer{bad}
+				p := object("u", func(c *v1.Container) {
+					c.StartupProbe, c.ReadinessProbe = httpProbe(), httpProbe()
+				})
+				test.status.Name, test.status.State.Running = p.Spec.Containers[0].Name, &v1.ContainerStateRunning{}
+				p.Status.ContainerStatuses = []v1.ContainerStatus{test.status}
+				w.Sync(p, running("1"))
+				w.wantResults("1", test.want[0], unknown, test.want[1])
+				w.after(31 * time.Second)
+				if test.want[0] == success {
+					// It is not asked whether it has started; that it is not ready is found.
+					w.wantResults("1", success, unknown, pod.ResultFailure)
+					w.wantAsked(pod.Startup)
+				}
+			})
+		})
+	}
+}
+
 // TestObserved: only what runs is probed; what cannot be seen is left as it was.
 func TestObserved(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

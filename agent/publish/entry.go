@@ -78,13 +78,14 @@ func (e *entry) clean() bool {
 func (e *entry) status() v1.PodStatus {
 	known, status := &e.known.Status, e.wanted
 	status.Conditions = make([]v1.PodCondition, 0, len(known.Conditions)+len(e.wanted.Conditions))
+	disrupted := slices.ContainsFunc(e.wanted.Conditions, func(c v1.PodCondition) bool { return podstatus.Disrupts(&c) })
 	for _, c := range known.Conditions {
-		if !podstatus.Owned(c.Type) {
+		if !podstatus.Owned(c.Type) && (c.Type != v1.DisruptionTarget || !disrupted) {
 			status.Conditions = append(status.Conditions, c)
 		}
 	}
 	for _, c := range e.wanted.Conditions {
-		if podstatus.Owned(c.Type) {
+		if podstatus.Owned(c.Type) || podstatus.Disrupts(&c) {
 			status.Conditions = append(status.Conditions, c)
 		}
 	}

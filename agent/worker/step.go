@@ -31,6 +31,11 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 		w.drop(st, uid)
 		return
 	}
+	if known && st.history.Phase != pod.Terminated {
+		// Before the results are asked for: an agent that has just started knows
+		// some from the pod's status.
+		w.Probes.Sync(d.Pod, settled(observed, st.history.InFlight))
+	}
 	in := plan.Input{SourcesReady: w.Desired.Ready(), Observed: observed, Probes: w.Probes.Results(uid),
 		History: &st.history, Backoff: w.config.Backoff, Now: time.Now()}
 	if known {
@@ -116,9 +121,6 @@ func (w *Worker) enter(st *state, next plan.Result, now time.Time) {
 // end.
 func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	d := in.Desired
-	if next.Phase != pod.Terminated {
-		w.Probes.Sync(d.Pod, settled(in.Observed, next.Waiting))
-	}
 	w.tell(st, d, next)
 	previous := &st.status
 	if previous.Phase == "" {
@@ -151,20 +153,18 @@ func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	}
 }
 
-// settled is what was observed, with the containers whose postStart hook is
-// under way not running yet: they are not probed before it ends.
-func settled(o pod.Observed, waits map[string]plan.Waiting) pod.Observed {
-	containers := o.Containers
-	for i := range containers {
-		if _, ok := waits[containers[i].Name]; !ok || containers[i].State != pod.ContainerRunning {
+// settled is what was observed, with a container whose start is under way not
+// running yet: it is not probed before its postStart hook has ended.
+func settled(o pod.Observed, inFlight map[string]plan.Action) pod.Observed {
+	for _, a := range inFlight {
+		if a.Kind != plan.StartContainer {
 			continue
 		}
-		if &o.Containers[0] == &containers[0] {
-			containers = slices.Clone(containers)
+		o.Containers = slices.Clone(o.Containers)
+		if c := o.Container(a.Container); c != nil && c.State == pod.ContainerRunning {
+			c.State = pod.ContainerCreated
 		}
-		containers[i].State = pod.ContainerCreated
 	}
-	o.Containers = containers
 	return o
 }
 
@@ -174,8 +174,13 @@ func (w *Worker) tell(st *state, d *pod.Desired, next plan.Result) {
 		st.rejected = true
 		w.event(d.Pod, "", v1.EventTypeWarning, r.Reason, r.Message)
 	}
-	if next.End != nil && st.status.Reason != next.End.Reason {
-		w.event(d.Pod, "", v1.EventTypeNormal, next.End.Reason, next.End.Message)
+	if next.End != nil && !st.endTold {
+		st.endTold = true
+		eventType := v1.EventTypeNormal
+		if next.End.Reason == plan.ReasonPreempting {
+			eventType = v1.EventTypeWarning
+		}
+		w.event(d.Pod, "", eventType, next.End.Reason, next.End.Message)
 	}
 	w.tellResize(st, d, next)
 	for name, now := range next.Waiting {

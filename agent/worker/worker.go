@@ -190,9 +190,10 @@ type state struct {
 	ended   bool
 	// finished says that the publisher was told to complete the deletion.
 	finished bool
-	// rejected says that the rejection was told.
-	rejected bool
-	resize   resizeTold
+	// rejected says that the rejection was told, endTold that the reason was for
+	// which the node ends the pod.
+	rejected, endTold bool
+	resize            resizeTold
 	// registered is the object whose references were registered.
 	registered *v1.Pod
 	seq        uint64
