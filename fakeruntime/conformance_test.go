@@ -23,6 +23,8 @@ func commanded(p *v1.Pod, c *v1.Container, attempt uint32) Behavior {
 		return b
 	}
 	switch c.Command[0] {
+	case "serve":
+		b.Logs = []string{"yes"}
 	case "stubborn":
 		b.IgnoreSIGTERM, b.Logs = true, []string{"no"}
 	case "fail":

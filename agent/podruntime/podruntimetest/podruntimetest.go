@@ -27,7 +27,8 @@ type Harness struct {
 	Runtime podruntime.Runtime
 	// Image can be pulled, UnknownImage cannot because no registry has it.
 	Image, UnknownImage string
-	// Server runs until it is stopped and ends within a second of SIGTERM.
+	// Server runs until it is stopped and, from when it has written a line, ends
+	// within a second of SIGTERM.
 	Server v1.Container
 	// Stubborn runs and ignores SIGTERM from when it has written a line.
 	Stubborn v1.Container

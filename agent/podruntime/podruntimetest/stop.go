@@ -22,6 +22,7 @@ var stopRules = []rule{
 
 func stopAsks(w *world) {
 	id := w.start(w.Server)
+	w.hasWritten(id)
 	began := time.Now()
 	w.ok(w.Runtime.StopContainer(w.ctx, id, w.Patience))
 	c := w.find(id)
@@ -55,8 +56,15 @@ func (w *world) wantKilled(id string) {
 func (w *world) stubborn() (id string) {
 	w.Helper()
 	id = w.start(w.Stubborn)
-	w.eventually("the container is stubborn", func() bool { return w.log(id, podruntime.LogOptions{Tail: -1}) != "" })
+	w.hasWritten(id)
 	return id
+}
+
+// hasWritten waits until a container has written something: before, a signal may
+// be lost on it, or end it.
+func (w *world) hasWritten(id string) {
+	w.Helper()
+	w.eventually("the container has written a line", func() bool { return w.log(id, podruntime.LogOptions{Tail: -1}) != "" })
 }
 
 func stopAtOnce(w *world) {
@@ -86,6 +94,7 @@ func stopGivenUp(w *world) {
 	// A container that does as it is asked ends, whoever still waits.
 	server := w.create(w.observed().Sandboxes[0].ID, w.Server, 1)
 	w.ok(w.Runtime.StartContainer(w.ctx, server))
+	w.hasWritten(server)
 	short, cancelShort := context.WithTimeout(w.ctx, 20*time.Millisecond)
 	defer cancelShort()
 	// Whether it ended in time does not matter.

@@ -33,7 +33,8 @@ func main() {
 	os.Exit(f(args))
 }
 
-// serve answers HTTP on port 8080, or the one given, until SIGTERM.
+// serve answers HTTP on port 8080, or the one given, until SIGTERM, from when it
+// has said so.
 func serve(args []string) int {
 	port := "8080"
 	if len(args) > 0 {
@@ -41,6 +42,7 @@ func serve(args []string) int {
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	fmt.Println("yes")
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		host, _ := os.Hostname()
 		fmt.Fprintf(w, "%s %s\n", host, r.URL.Path)
