@@ -72,6 +72,9 @@ type Runtime struct {
 	events hub
 	ended  endedCache
 
+	// negotiated is set when the client knows the engine's version.
+	negotiated atomic.Bool
+
 	// noNegativeOOM is set when the engine turned out to lack the right to
 	// lower a process's OOM score below its own.
 	noNegativeOOM atomic.Bool
@@ -103,6 +106,20 @@ func (r *Runtime) Close() error { return r.client.Close() }
 // bounded is ctx with the time that one request may take.
 func (r *Runtime) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, r.config.RequestTimeout)
+}
+
+// negotiate has the client learn the engine's version before a call for which it
+// looks at the version first: by itself it does that with any call, while others
+// look. ctx is bounded.
+func (r *Runtime) negotiate(ctx context.Context) error {
+	if r.negotiated.Load() {
+		return nil
+	}
+	if _, err := r.client.ServerVersion(ctx); err != nil {
+		return fmt.Errorf("asking the engine for its version: %w", err)
+	}
+	r.negotiated.Store(true)
+	return nil
 }
 
 // facts returns the engine's data root and the machine's memory.

@@ -146,6 +146,9 @@ func (r *Runtime) members(ctx context.Context, id string) ([]container.Summary, 
 func (r *Runtime) list(ctx context.Context, args ...filters.KeyValuePair) ([]container.Summary, error) {
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
+	if err := r.negotiate(ctx); err != nil {
+		return nil, err
+	}
 	list, err := r.client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(args...)})
 	if err != nil {
 		return nil, fmt.Errorf("listing containers: %w", err)
