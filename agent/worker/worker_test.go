@@ -191,12 +191,17 @@ func TestDeleteDuringStart(t *testing.T) {
 				p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &now, &grace
 				w.put(p)
 				synctest.Wait()
-				if got := !slices.Contains(w.finished, "p"); got != test.waits {
-					t.Errorf("its deletion waits: %v; calls: %q", got, w.calls)
+				ended := func() bool {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					return slices.Contains(w.finished, "p") && len(w.observed["p"].Sandboxes) == 0
+				}
+				if got := !ended(); got != test.waits {
+					t.Errorf("its deletion waits: %v", got)
 				}
 				time.Sleep(time.Hour)
-				if !slices.Contains(w.finished, "p") || len(w.observed["p"].Sandboxes) > 0 {
-					t.Errorf("the pod's deletion was not completed; calls: %q", w.calls)
+				if !ended() {
+					t.Error("the pod's deletion was not completed")
 				}
 			})
 		})
