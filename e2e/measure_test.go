@@ -280,3 +280,41 @@ func rss(b *testing.B, pid int) float64 {
 	}
 	return 0
 }
+
+// BenchmarkPodStartAmongCrashLoops measures how long a pod takes to run, before
+// and while 100 others on the node crash and are backed off.
+//
+//	go test ./e2e -run '^$' -bench AmongCrashLoops -benchtime 15x -timeout 30m
+func BenchmarkPodStartAmongCrashLoops(b *testing.B) {
+	c := start(b)
+	c.startPods(b, 1)
+	var before []time.Duration
+	for range b.N {
+		before = append(before, c.startPods(b, 1)...)
+	}
+	ns := c.namespace(b, "crash")
+	const count = 100
+	c.apply(b, ns, fmt.Sprintf(`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"crash"},"spec":{"replicas":%d,
+		"selector":{"matchLabels":{"app":"crash"}},"template":{"metadata":{"labels":{"app":"crash"}},"spec":{"nodeName":%q,
+		"terminationGracePeriodSeconds":0,"containers":[{"name":"c","image":%q,"args":["exit","1"]}]}}}}`, count, nodeName, testImage))
+	c.eventually(b, "all have crashed three times", 10*time.Minute, func(ctx context.Context) error {
+		pods, err := c.pods(ctx, ns, "app=crash")
+		looping := 0
+		for i := range pods {
+			if restarts(pods[i:i+1]) >= 2 {
+				looping++
+			}
+		}
+		if err == nil && looping != count {
+			err = fmt.Errorf("%d", looping)
+		}
+		return err
+	})
+	var among []time.Duration
+	for range b.N {
+		among = append(among, c.startPods(b, 1)...)
+	}
+	report(b, "before", before)
+	report(b, "among", among)
+	b.ReportMetric(0, "ns/op")
+}
