@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
@@ -33,10 +35,38 @@ func (r *Runtime) Attach(ctx context.Context, id string, streams podruntime.Stre
 		return r.client.ContainerResize(ctx, id, size)
 	})
 	defer stop()
-	if err := carry(ctx, attached, streams, c.Config.Tty, c.Config.StdinOnce); err != nil {
+	ended, done := r.closeAtEnd(ctx, id, attached)
+	defer done()
+	if err := carry(ctx, attached, streams, c.Config.Tty, c.Config.StdinOnce); err != nil && !ended.Load() {
 		return fmt.Errorf("attached to container %s: %w", short(id), err)
 	}
 	return nil
+}
+
+// closeAtEnd closes a session soon after its container has ended, until done is
+// called: of one that ends while it is being attached to the engine may keep the
+// session open for ever.
+func (r *Runtime) closeAtEnd(ctx context.Context, id string, session types.HijackedResponse) (ended *atomic.Bool, done func()) {
+	// drain is how long the last output may take to come.
+	const drain = time.Second
+	ended = &atomic.Bool{}
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		notRunning, failed := r.client.ContainerWait(ctx, id, container.WaitConditionNotRunning)
+		select {
+		case <-notRunning:
+		case err := <-failed:
+			if !errdefs.IsNotFound(err) {
+				// The engine has gone, with the session, or nobody waits any more.
+				return
+			}
+		}
+		if pause(ctx, drain) {
+			ended.Store(true)
+			session.Close()
+		}
+	}()
+	return ended, cancel
 }
 
 // resize passes the sizes of a terminal on until the returned function is
