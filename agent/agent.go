@@ -302,7 +302,9 @@ func (a *Agent) newWorker() *worker.Worker {
 	return worker.New(config, worker.Deps{
 		Desired: a.desired, Observed: a.observer, Probes: a.prober, Publisher: a.publisher,
 		Sandboxes: a.deps.Runtime, Containers: a.deps.Runtime, Images: a.deps.Runtime,
-		Hooks: hooks{&probe.Hooks{Target: a.deps.Prober, Exec: execer{a.deps.Runtime}, Event: a.event}}, Pulled: a.pulled, Volumes: a.volumes, Objects: objects{a.objects}, Host: host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
+		Hooks:  hooks{&probe.Hooks{Target: a.deps.Prober, Exec: execer{a.deps.Runtime}, Event: a.event}},
+		Pulled: a.pulled, Volumes: a.volumes, Objects: objects{a.objects},
+		Host:  host{a.node, a.deps.Watches, a.deps.HostFiles, a.deps.Logger},
 		Event: a.event, Rand: a.rand(), Log: a.deps.Logger,
 	})
 }

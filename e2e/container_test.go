@@ -222,7 +222,7 @@ func (c *cluster) burstableScore(t *testing.T, request int64) string {
 // limited checks a container's cgroups: where they are, and what they allow.
 func (c *cluster) limited(t *testing.T, p *v1.Pod, name, parent string, shares, quota, memory int) {
 	t.Helper()
-	id := strings.TrimPrefix(container(p, name).ContainerID, "docker://")
+	id := containerID(p, name)
 	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.pid(t, id)))
 	if err != nil {
 		t.Fatal(err)
@@ -256,7 +256,7 @@ func (c *cluster) limited(t *testing.T, p *v1.Pod, name, parent string, shares, 
 // returns the paths that are to go with the pod.
 func (c *cluster) logs(t *testing.T, p *v1.Pod, name string) []string {
 	t.Helper()
-	id := strings.TrimPrefix(container(p, name).ContainerID, "docker://")
+	id := containerID(p, name)
 	dir := c.path("logs/" + p.Namespace + "_" + p.Name + "_" + string(p.UID))
 	flat := fmt.Sprintf("/var/log/containers/%s_%s_%s-%s.log", p.Name, p.Namespace, name, id)
 	for _, path := range []string{filepath.Join(dir, name, "0.log"), flat} {

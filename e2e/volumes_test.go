@@ -116,8 +116,13 @@ type inside struct {
 	id string
 }
 
+// containerID is the engine's ID of a pod's container.
+func containerID(p *v1.Pod, name string) string {
+	return strings.TrimPrefix(container(p, name).ContainerID, "docker://")
+}
+
 func (c *cluster) inside(t *testing.T, p *v1.Pod, name string) *inside {
-	return &inside{c, t, strings.TrimPrefix(container(p, name).ContainerID, "docker://")}
+	return &inside{c, t, containerID(p, name)}
 }
 
 func (in *inside) run(args ...string) (int, string) {
@@ -263,7 +268,7 @@ func (c *cluster) updates(t *testing.T, ns string, p *v1.Pod, in *inside) {
 	})
 	// One that is mounted by itself stays as it was when the container started.
 	in.reads("/one/file", "hello")
-	seen := c.log(t, strings.TrimPrefix(container(p, "reader").ContainerID, "docker://"))
+	seen := c.log(t, containerID(p, "reader"))
 	if lines := strings.Count(seen, "\n"); lines != versions+1 || strings.Contains(seen, "torn") || !strings.HasPrefix(seen, "one\nversion 0\n") {
 		t.Errorf("the reader saw %q", seen)
 	}

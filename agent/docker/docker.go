@@ -110,11 +110,13 @@ func (r *Runtime) bounded(ctx context.Context) (context.Context, context.CancelF
 
 // negotiate has the client learn the engine's version before a call for which it
 // looks at the version first: by itself it does that with any call, while others
-// look. ctx is bounded.
+// look.
 func (r *Runtime) negotiate(ctx context.Context) error {
 	if r.negotiated.Load() {
 		return nil
 	}
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
 	if _, err := r.client.ServerVersion(ctx); err != nil {
 		return fmt.Errorf("asking the engine for its version: %w", err)
 	}

@@ -100,9 +100,7 @@ func (r *Runtime) stream(ctx context.Context, since time.Time, notify func(pod.U
 func (r *Runtime) follow(ctx context.Context, since time.Time, notify func(pod.UID)) (time.Time, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// The client settles the API's version at its first call, all but this one,
-	// which reads the version as it is.
-	if _, err := r.Status(ctx); err != nil {
+	if err := r.negotiate(ctx); err != nil {
 		return since, err
 	}
 	args := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelType))

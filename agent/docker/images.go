@@ -148,9 +148,6 @@ func imageRef(name, id string, digests []string) string {
 func (r *Runtime) ListImages(ctx context.Context) ([]podruntime.Image, error) {
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
-	if err := r.negotiate(ctx); err != nil {
-		return nil, err
-	}
 	list, err := r.client.ImageList(ctx, image.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("listing images: %w", err)

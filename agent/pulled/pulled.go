@@ -11,7 +11,6 @@ package pulled
 import (
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -167,7 +166,7 @@ func (r *Records) isPulling(image string, names []string) bool {
 			all[normal] = true
 		}
 	}
-	for intent := range maps.Keys(r.intents) {
+	for intent := range r.intents {
 		normal, err := podruntime.NormalizeImage(intent)
 		if all[intent] || err == nil && all[normal] {
 			return true
