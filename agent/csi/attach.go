@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"nodelet/agent/pod"
+	"nodelet/internal/sleep"
 )
 
 // volume is one that pods of the node use, or that is not undone yet.
@@ -223,7 +224,7 @@ func (m *Manager) attached(ctx context.Context, key volumeKey) (map[string]strin
 	waiting, cancel := context.WithTimeout(ctx, m.config.AttachPatience)
 	defer cancel()
 	for !m.isAttached(key) {
-		if !pause(waiting, attachedLook) {
+		if !sleep.For(waiting, attachedLook) {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}

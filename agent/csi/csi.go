@@ -25,6 +25,7 @@ import (
 	storage "k8s.io/api/storage/v1"
 
 	"nodelet/agent/pod"
+	"nodelet/internal/sleep"
 )
 
 // NodeAPI is what is asked of the API server on the node. Errors are its own,
@@ -158,20 +159,8 @@ func retry(ctx context.Context, first, longest time.Duration, f func() error) er
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if !pause(ctx, delay) {
+		if !sleep.For(ctx, delay) {
 			return err
 		}
-	}
-}
-
-// pause waits, and reports false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

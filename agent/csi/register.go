@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"k8s.io/apimachinery/pkg/util/version"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"nodelet/internal/sleep"
 )
 
 const (
@@ -53,7 +55,7 @@ func (m *Manager) tellGone(ctx context.Context, name string) {
 			return
 		}
 		m.Log.Warn("Could not tell that a CSI driver is gone", "driver", name, "try", try+1, "err", err)
-		if !pause(ctx, delay) {
+		if !sleep.For(ctx, delay) {
 			return
 		}
 		delay *= 2

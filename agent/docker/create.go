@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+
+	"nodelet/internal/sleep"
 )
 
 // creation is a container to create, or to find created.
@@ -45,7 +47,7 @@ func (r *Runtime) create(ctx context.Context, c creation) (string, error) {
 			// its restart frees.
 			if time.Since(began) > nameLost {
 				extra = randomName()
-			} else if !pause(ctx, delay) {
+			} else if !sleep.For(ctx, delay) {
 				return "", ctx.Err()
 			}
 		case look != nil:

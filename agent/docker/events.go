@@ -11,6 +11,7 @@ import (
 	"k8s.io/kubelet/pkg/types"
 
 	"nodelet/agent/pod"
+	"nodelet/internal/sleep"
 )
 
 // The events after which a pod may look different.
@@ -81,7 +82,7 @@ func (r *Runtime) stream(ctx context.Context, since time.Time, notify func(pod.U
 		}
 		r.log.Warn("The engine's events ended; listening again", "err", err)
 		for {
-			if !pause(ctx, retry) {
+			if !sleep.For(ctx, retry) {
 				return
 			}
 			if pods, err := r.ListPods(ctx); err == nil {

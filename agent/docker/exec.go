@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nodelet/agent/podruntime"
+	"nodelet/internal/sleep"
 )
 
 // Exec runs a command in a container. The engine has no call to end one, so
@@ -52,7 +53,7 @@ func (r *Runtime) exitCode(ctx context.Context, exec string) (int, error) {
 		if !state.Running {
 			return state.ExitCode, nil
 		}
-		if !pause(ctx, wait) {
+		if !sleep.For(ctx, wait) {
 			return 0, ctx.Err()
 		}
 	}

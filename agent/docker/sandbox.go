@@ -12,6 +12,7 @@ import (
 	"k8s.io/kubelet/pkg/types"
 
 	"nodelet/agent/podruntime"
+	"nodelet/internal/sleep"
 )
 
 // RunSandbox creates and starts the pod's pause container.
@@ -180,20 +181,8 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 			return fmt.Errorf("removing container %s: %w", short(id), err)
 		}
 		// Somebody else's removal is in progress.
-		if !pause(ctx, 20*time.Millisecond) {
+		if !sleep.For(ctx, 20*time.Millisecond) {
 			return fmt.Errorf("removing container %s: %w", short(id), ctx.Err())
 		}
-	}
-}
-
-// pause waits, and reports whether the context has not ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

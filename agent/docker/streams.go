@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/pkg/stdcopy"
 
 	"nodelet/agent/podruntime"
+	"nodelet/internal/sleep"
 )
 
 // Attach connects to the streams of a running container.
@@ -61,7 +62,7 @@ func (r *Runtime) closeAtEnd(ctx context.Context, id string, session types.Hijac
 				return
 			}
 		}
-		if pause(ctx, drain) {
+		if sleep.For(ctx, drain) {
 			ended.Store(true)
 			session.Close()
 		}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"nodelet/agent/podruntime"
+	"nodelet/internal/sleep"
 )
 
 // API is what is asked of the API server. Errors are its own, wrapped.
@@ -282,7 +283,7 @@ func (m *Manager) runAlone(ctx context.Context) {
 			described = true
 			close(m.described)
 		}
-		pause(ctx, wait)
+		sleep.For(ctx, wait)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"nodelet/internal/sleep"
 )
 
 // Delays between two tries to register, the kubelet's.
@@ -54,19 +56,10 @@ func (m *Manager) register(ctx context.Context) bool {
 		if ctx.Err() == nil {
 			m.Log.Warn("Could not register the node", "err", err, "retry", delay)
 		}
-		pause(ctx, delay)
+		sleep.For(ctx, delay)
 		delay = min(2*delay, lastRegisterRetry)
 	}
 	return false
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 func (m *Manager) tryRegister(ctx context.Context) error {

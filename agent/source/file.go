@@ -15,6 +15,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"nodelet/agent/pod"
+	"nodelet/internal/sleep"
 )
 
 // settle is how long a change is left alone: whoever writes a file may not be
@@ -80,7 +81,7 @@ func (f *File) Run(ctx context.Context) {
 		case <-ticker.C:
 			f.look(false)
 		case <-changed:
-			if !pause(ctx, settle) {
+			if !sleep.For(ctx, settle) {
 				return
 			}
 			select {
@@ -89,18 +90,6 @@ func (f *File) Run(ctx context.Context) {
 			}
 			f.look(true)
 		}
-	}
-}
-
-// pause waits, and reports false if ctx ended meanwhile.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"nodelet/agent/plan"
 	"nodelet/agent/pod"
+	"nodelet/internal/sleep"
 )
 
 // Reasons of the events that the worker makes, as the kubelet gives them.
@@ -115,17 +116,8 @@ func (w *Worker) execute(ctx context.Context, uid pod.UID, t task) (failure *pla
 	}
 	// What cannot be ended is tried again for ever; the action counts as under
 	// way until then.
-	pause(ctx, w.config.SyncBackoff)
+	sleep.For(ctx, w.config.SyncBackoff)
 	return nil, err
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 func (w *Worker) mountVolumes(ctx context.Context, t task) *plan.Failure {

@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func sleep(seconds int64) *v1.LifecycleHandler {
+func sleeping(seconds int64) *v1.LifecycleHandler {
 	return &v1.LifecycleHandler{Sleep: &v1.SleepAction{Seconds: seconds}}
 }
 
@@ -61,7 +61,7 @@ func (w *world) expectEvents(t *testing.T, want ...string) {
 
 func TestPostStart(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
-		w.startHooked(sleep(5), nil)
+		w.startHooked(sleeping(5), nil)
 		w.expectEvents(t, "Pulled", "Created", "Started")
 		s := w.status()
 		if c := s.ContainerStatuses[0]; s.Phase != v1.PodPending || c.State.Waiting == nil || c.Ready || *c.Started {
@@ -94,7 +94,7 @@ func TestPostStartFails(t *testing.T) {
 // A pod that is deleted while a postStart hook runs waits for it no longer.
 func TestDeletedInPostStart(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
-		p := w.startHooked(sleep(3600), nil)
+		p := w.startHooked(sleeping(3600), nil)
 		w.delete(p, 30)
 		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1",
 			"StopContainer a-p-0 30s", "StopSandbox s-p-0", "RemoveSandbox s-p-0")
@@ -110,9 +110,9 @@ func TestPreStopSharesTheGrace(t *testing.T) {
 		left   string
 		events []string
 	}{
-		{"in time", sleep(10), 10 * time.Second, "20s", []string{"Killing"}},
-		{"the least is left", sleep(29), 29 * time.Second, "2s", []string{"Killing"}},
-		{"too long", sleep(3600), 30 * time.Second, "2s", []string{"Killing", "FailedPreStopHook"}},
+		{"in time", sleeping(10), 10 * time.Second, "20s", []string{"Killing"}},
+		{"the least is left", sleeping(29), 29 * time.Second, "2s", []string{"Killing"}},
+		{"too long", sleeping(3600), 30 * time.Second, "2s", []string{"Killing", "FailedPreStopHook"}},
 		{"fails", fails, 0, "30s", []string{"Killing", "FailedPreStopHook"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestPreStopSharesTheGrace(t *testing.T) {
 // again.
 func TestPreStopShortened(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
-		p := w.startHooked(nil, sleep(3600))
+		p := w.startHooked(nil, sleeping(3600))
 		w.delete(p, 30)
 		time.Sleep(5 * time.Second)
 		w.delete(p, 4)
@@ -163,9 +163,9 @@ func TestPreStopOfSidecar(t *testing.T) {
 		w.images["img"] = true
 		always := v1.ContainerRestartPolicyAlways
 		p := testPod("p", func(p *v1.Pod) {
-			p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PreStop: sleep(10)}
+			p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PreStop: sleeping(10)}
 			p.Spec.InitContainers = []v1.Container{{Name: "s", Image: "img", ImagePullPolicy: v1.PullIfNotPresent, RestartPolicy: &always,
-				Lifecycle: &v1.Lifecycle{PreStop: sleep(12)}}}
+				Lifecycle: &v1.Lifecycle{PreStop: sleeping(12)}}}
 		})
 		w.put(p)
 		synctest.Wait()

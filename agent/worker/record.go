@@ -6,6 +6,7 @@ import (
 
 	"nodelet/agent/plan"
 	"nodelet/agent/pod"
+	"nodelet/internal/sleep"
 )
 
 // result is how an action ended.
@@ -167,7 +168,7 @@ func (w *Worker) refresh(ctx context.Context, st *state, uid pod.UID) {
 		defer cancel()
 		err := w.Observed.Refresh(ctx, uid)
 		if err != nil {
-			pause(ctx, time.Second)
+			sleep.For(ctx, time.Second)
 		}
 		if ctx.Err() != nil {
 			return

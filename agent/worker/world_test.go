@@ -22,6 +22,7 @@ import (
 	"nodelet/agent/pod"
 	"nodelet/agent/podenv"
 	"nodelet/agent/podruntime"
+	"nodelet/internal/sleep"
 )
 
 // world is everything around a worker, in memory: the desired set, a runtime
@@ -241,7 +242,7 @@ func (w *world) call(ctx context.Context, method, what string) error {
 		latency = time.Hour
 	}
 	w.mu.Unlock()
-	pause(ctx, latency)
+	sleep.For(ctx, latency)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -385,7 +386,7 @@ func (w *world) RunHook(ctx context.Context, _ *v1.Pod, _ *v1.Container, id, ip 
 	if h.Sleep == nil {
 		return errors.New("secret")
 	}
-	pause(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
+	sleep.For(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
 	return ctx.Err()
 }
 
