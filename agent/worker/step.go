@@ -15,13 +15,15 @@ import (
 
 // step looks at one pod: what ended, what is to be done, what its status is.
 func (w *Worker) step(ctx context.Context, uid pod.UID) {
+	st := w.state(uid)
+	// Before the look: what an action made that has ended is then seen. The other way
+	// round it might be made once more.
+	w.record(st, uid)
 	observed, ok := w.Observed.Get(uid)
 	if !ok {
 		// Nothing was observed yet at all.
 		return
 	}
-	st := w.state(uid)
-	w.record(st, uid)
 	d, known := w.Desired.Get(uid)
 	if st.stale {
 		w.refresh(ctx, st, uid)
@@ -44,6 +46,10 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 	next := plan.Next(in)
 	w.enter(st, next, in.Now)
 	w.register(st, in.Desired, next.Phase)
+	if known {
+		// Before the actions, which have events of their own.
+		w.tell(st, &d, next)
+	}
 	for _, a := range next.Actions {
 		w.start(ctx, st, uid, task{desired: in.Desired, observed: observed, action: a})
 	}
@@ -121,7 +127,6 @@ func (w *Worker) enter(st *state, next plan.Result, now time.Time) {
 // end.
 func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	d := in.Desired
-	w.tell(st, d, next)
 	previous := &st.status
 	if previous.Phase == "" {
 		previous = &d.Pod.Status

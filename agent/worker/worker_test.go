@@ -339,3 +339,15 @@ func TestConfigErrorIsRetriedOnChange(t *testing.T) {
 		}
 	})
 }
+
+// TestStartedOnce: an action that ends between a look at its pod and the plan made
+// from it is not done once more.
+func TestStartedOnce(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		w.images["img"] = true
+		w.latency, w.look = 2*time.Second, 3*time.Second
+		w.put(testPod("p", nil))
+		time.Sleep(time.Hour)
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0")
+	})
+}

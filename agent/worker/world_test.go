@@ -37,6 +37,8 @@ type world struct {
 	fail map[string]error
 	// latency is how long each call takes.
 	latency time.Duration
+	// look is how long ago it is what an observation shows.
+	look time.Duration
 	// slow is a method that takes an hour.
 	slow   string
 	calls  []string
@@ -135,6 +137,11 @@ func (o observedOf) Get(uid pod.UID) (pod.Observed, bool) {
 	defer o.mu.Unlock()
 	observed := o.observed[uid]
 	observed.Sandboxes, observed.Containers = slices.Clone(observed.Sandboxes), slices.Clone(observed.Containers)
+	if look := o.look; look > 0 {
+		o.mu.Unlock()
+		time.Sleep(look)
+		o.mu.Lock()
+	}
 	return observed, true
 }
 
