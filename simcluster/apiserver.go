@@ -106,6 +106,9 @@ func newAPIServer(ctx context.Context, n *network, certs *certificates, etcd *et
 	if err != nil {
 		return nil, fmt.Errorf("preparing the kube-apiserver: %w", err)
 	}
+	if n.direct != nil {
+		n.direct.serve(chain.GenericAPIServer.Handler)
+	}
 	return prepared.Run, nil
 }
 
@@ -125,6 +128,10 @@ func newAPIServerConfig(o options.CompletedOptions, n *network, certs *certifica
 		return nil, err
 	}
 
+	if n.direct != nil && n.tcp == nil {
+		// It downloads each API group's OpenAPI every second, for kubectl.
+		generic.DisabledPostStartHooks.Insert("apiservice-openapiv3-controller")
+	}
 	config := &app.Config{Options: o}
 	kube, services, admission, err := app.CreateKubeAPIServerConfig(o, generic, informers, storage)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -96,7 +97,7 @@ func TestHeadersNeedTheFrontProxy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer transport.CloseIdleConnections()
+		defer utilnet.CloseIdleConnectionsFor(transport)
 		config := c.RESTConfig()
 		config.Transport = &asUser{next: transport, user: user{"mallory", []string{"system:masters"}}}
 		review, err := kubernetes.NewForConfigOrDie(config).AuthenticationV1().SelfSubjectReviews().

@@ -72,7 +72,11 @@ func startEtcd(dir *dataDir, logger *slog.Logger) (*etcdServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting etcd in %s: %w", config.Dir, err)
 	}
-	return &etcdServer{etcd: server, url: socket.String()}, nil
+	e := &etcdServer{etcd: server, url: socket.String()}
+	if ClockAddress() != 0 {
+		e.serveInProcess()
+	}
+	return e, nil
 }
 
 // ready waits until etcd serves.
@@ -90,6 +94,7 @@ func (e *etcdServer) ready(ctx context.Context) error {
 // run serves until ctx ends.
 func (e *etcdServer) run(ctx context.Context) error {
 	defer e.etcd.Close()
+	defer e.stopServingInProcess()
 	select {
 	case <-ctx.Done():
 		return nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 )
 
@@ -43,7 +44,7 @@ type frontProxy struct {
 
 	mu sync.Mutex
 	// transports by group of clients. Guarded by mu.
-	transports map[string]*http.Transport
+	transports map[string]http.RoundTripper
 }
 
 func newFrontProxy(n *network, c *certificates) (*frontProxy, error) {
@@ -51,7 +52,7 @@ func newFrontProxy(n *network, c *certificates) (*frontProxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the front proxy's certificate: %w", err)
 	}
-	return &frontProxy{network: n, cert: cert, ca: c.ca.cert, transports: map[string]*http.Transport{}}, nil
+	return &frontProxy{network: n, cert: cert, ca: c.ca.cert, transports: map[string]http.RoundTripper{}}, nil
 }
 
 // config is a client configuration for the given user. Clients of one group
@@ -69,7 +70,7 @@ func (p *frontProxy) config(u user, group string) (*rest.Config, error) {
 	}, nil
 }
 
-func (p *frontProxy) transport(group string) (*http.Transport, error) {
+func (p *frontProxy) transport(group string) (http.RoundTripper, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if t, ok := p.transports[group]; ok {
@@ -88,7 +89,7 @@ func (p *frontProxy) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.transports {
-		t.CloseIdleConnections()
+		utilnet.CloseIdleConnectionsFor(t)
 	}
 }
 

@@ -24,7 +24,10 @@ type network struct {
 	tcp      net.Listener
 	accepted chan net.Conn
 	closed   chan struct{}
-	ports    atomic.Int32
+	// direct is how the API server is reached by all in this process in virtual
+	// time; else nil.
+	direct *directServer
+	ports  atomic.Int32
 
 	mu sync.Mutex
 	// conns are the server's ends of all open connections. Guarded by mu.
@@ -54,6 +57,9 @@ func listen(addr string) (*network, error) {
 		accepted: make(chan net.Conn),
 		closed:   make(chan struct{}),
 		conns:    map[net.Conn]struct{}{},
+	}
+	if ClockAddress() != 0 {
+		n.direct = newDirectServer()
 	}
 	if addr != "" {
 		var err error
@@ -188,7 +194,10 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 // connections as the requests on it need. cert is who the connection is from,
 // nil for nobody; serverName is the name whose certificate, signed by ca, the
 // API server is to show.
-func (n *network) newTransport(cert *tls.Certificate, ca []byte, serverName string) (*http.Transport, error) {
+func (n *network) newTransport(cert *tls.Certificate, ca []byte, serverName string) (http.RoundTripper, error) {
+	if n.direct != nil {
+		return n.direct.transport(cert)
+	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(ca) {
 		return nil, errors.New("no certificate in the authority's PEM data")

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -62,11 +63,21 @@ func playVirtual(ctx context.Context, s *scenarios.Scenario, p playing, log *slo
 	if p.kubeconfig != "" {
 		defer os.Remove(p.kubeconfig)
 	}
-	p.dir = filepath.Join(dir, "cluster")
+	folder, err := os.Open(dir)
+	if err != nil {
+		return nil, exit(exitCluster, err)
+	}
+	defer folder.Close()
+	written := p.transcript
+	p.dir = filepath.Join(childFolder, "cluster")
+	if written != "" {
+		p.transcript = filepath.Join(childFolder, "transcript")
+	}
 	began := time.Now()
 	c := &child{scenario: s, show: show, log: log, paced: p.speed > 0 || p.pauseAt != ""}
 	cmd := exec.Command(binary, p.childArgs(s, log)...)
 	cmd.Env = c.environment()
+	cmd.ExtraFiles = []*os.File{folder}
 	waitErr := c.run(ctx, cmd)
 	switch {
 	case ctx.Err() != nil:
@@ -77,7 +88,29 @@ func playVirtual(ctx context.Context, s *scenarios.Scenario, p playing, log *slo
 		return nil, exit(exitCluster, c.crashed(waitErr))
 	}
 	c.result.Wall = time.Since(began)
+	if written != "" {
+		if err := copyFile(written, filepath.Join(dir, "transcript")); err != nil {
+			return nil, exit(exitInput, fmt.Errorf("writing the transcript: %w", err))
+		}
+	}
 	return c.result, nil
+}
+
+// childFolder is the run's folder as the child knows it, by the file that it inherits:
+// the same name in each run, for the length and the hash of a name change what a run
+// allocates and in which order it walks over maps.
+const childFolder = "/proc/self/fd/3"
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return writeFile(to, func(w io.Writer) error {
+		_, err := io.Copy(w, in)
+		return err
+	})
 }
 
 // child is a process that plays a scenario in virtual time.
@@ -101,16 +134,23 @@ type child struct {
 	raw bytes.Buffer
 }
 
-// environment is the child's. One processor, so that goroutines run in the same
-// order in each run; a clock that is held in a system call takes a second one.
+// environment is the child's, the same in each run but for settings of Kubernetes' own.
+// One processor, so that goroutines run in the same order in each run; a clock that
+// is held in a system call takes a second one.
 func (c *child) environment() []string {
 	processors := "GOMAXPROCS=1"
 	if c.paced {
 		processors = "GOMAXPROCS=2"
 	}
 	// randseednop=0: the seed of upstream's random numbers can be set.
-	// adaptivestackstart=1: goroutines begin with a stack that most find enough.
-	return append(os.Environ(), processors, "GOGC=off", "GOMEMLIMIT="+strconv.Itoa(c.memory()), "GODEBUG=randseednop=0,cryptocustomrand=1,adaptivestackstart=1", "GOTRACEBACK=all")
+	env := []string{processors, "GOGC=off", "GOMEMLIMIT=" + strconv.Itoa(c.memory()),
+		"GODEBUG=randseednop=0", "GOTRACEBACK=all"}
+	for _, setting := range os.Environ() {
+		if strings.HasPrefix(setting, "KUBE_") || strings.HasPrefix(setting, "NODELET_TRACE=") {
+			env = append(env, setting)
+		}
+	}
+	return env
 }
 
 // memory is how much the child may take before it collects garbage, in bytes. Most
@@ -127,9 +167,22 @@ func (c *child) memory() int {
 
 // run runs the process to its end; it dies with ctx, and with this process.
 func (c *child) run(ctx context.Context, cmd *exec.Cmd) error {
-	// The kernel kills the child when the thread that started it ends.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	ended := make(chan error)
+	go func() {
+		// The kernel kills the child when the thread that started it ends. The
+		// thread is not used for anything else, and ends with this goroutine.
+		runtime.LockOSThread()
+		if !c.paced {
+			// A network of its own, for etcd looks at the machine's routes when it
+			// starts. Whoever may not have one has runs that depend on these.
+			_ = syscall.Unshare(syscall.CLONE_NEWNET)
+		}
+		ended <- c.runHere(ctx, cmd)
+	}()
+	return <-ended
+}
+
+func (c *child) runHere(ctx context.Context, cmd *exec.Cmd) error {
 	// In a process group of its own, the child cannot read the terminal.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	stdin, err := cmd.StdinPipe()

@@ -7,8 +7,10 @@
 package main
 
 import (
+	_ "embed"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,8 +54,7 @@ var changes = []change{
 	{file: "proc.go", old: "\tif !haveSysmon && next {\n", new: "\tif (!haveSysmon || faketime != 0) && next {\n"},
 
 	// The network is looked at every 61 turns also while there is other work:
-	// sysmon, whose task that is, goes by the clock that stands. It would also do
-	// it at times that differ from run to run.
+	// sysmon, whose task that is, is not there or goes by the clock that stands.
 	{file: "proc.go", old: "\t// Wake up the finalizer G.\n", new: `	if faketime != 0 && pp.schedtick%61 == 0 && netpollinited() && netpollAnyWaiters() {
 		list, delta := netpoll(0)
 		injectglist(&list)
@@ -62,17 +63,31 @@ var changes = []change{
 
 	// Wake up the finalizer G.
 `},
-	{file: "proc.go", old: "if netpollinited() && lastpoll != 0 && lastpoll+10*1000*1000 < now {",
-		new: "if faketime == 0 && netpollinited() && lastpoll != 0 && lastpoll+10*1000*1000 < now {"},
+	// With one processor there is no sysmon: it takes the processor from long
+	// system calls and ends time slices, both by the wall clock, so that runs would
+	// differ. A system call keeps the processor until it returns.
+	{file: "proc.go", old: "\tif haveSysmon {\n\t\tsystemstack(", new: `	alone := faketime != 0 && gomaxprocs == 1
+	if alone {
+		fakeTraceOpen()
+	}
+	if haveSysmon && !alone {
+		systemstack(`},
 
-	// sysmon takes a processor away only from long system calls, not from those
-	// that happen to last 20 µs this time.
-	{file: "proc.go", old: "\t\tusleep(delay)\n\n\t\t// sysmon should not", new: `		if faketime != 0 {
-			delay = 10 * 1000
-		}
-		usleep(delay)
+	// The main goroutine is not bound to its thread while packages are initialized:
+	// each switch to and from it is one of threads, and whether the one that gives
+	// the processor away is already there for the next one, or a thread more is
+	// made, differs from run to run.
+	{file: "proc.go", old: "\tlockOSThread()\n\n\tif mp != &m0", new: `	if !alone {
+		lockOSThread()
+	}
 
-		// sysmon should not`},
+	if mp != &m0`},
+	{file: "proc.go", old: "\tneedUnlock := true\n", new: "\tneedUnlock := !alone\n"},
+	{file: "proc.go", old: "\tneedUnlock = false\n\tunlockOSThread()\n", new: `	if needUnlock {
+		needUnlock = false
+		unlockOSThread()
+	}
+`},
 
 	// The runtime's own waits end by the wall clock; some try again then, such as
 	// the one for all goroutines to stop.
@@ -100,14 +115,48 @@ func randM() *m {
 }
 
 func allZero(`},
+
+	// Huge pages: garbage is hardly ever collected, so the heap is always new memory,
+	// and a page fault for each 4 KiB of it would be a twentieth of all work.
+	{file: "mem_linux.go", old: "\tsetVMAName(p, n, vmaName)\n\n\t// Disable huge pages", new: `	setVMAName(p, n, vmaName)
+	if faketime != 0 {
+		madvise(v, n, _MADV_HUGEPAGE)
+	}
+
+	// Disable huge pages`},
+
+	// A record of what the process does, to find out where two runs part.
+	{file: "proc.go", old: "\tgogo(&gp.sched)\n}\n\n// Finds a runnable goroutine", new: `	if fakeTrace.fd != 0 {
+		fakeTraceExecute(gp)
+	}
+	gogo(&gp.sched)
 }
 
+// Finds a runnable goroutine`},
+	{file: "malloc.go", old: "\tif sizeSpecializedMallocEnabled && heapBitsInSpan(size) {\n\t\tif typ == nil", new: `	if fakeTrace.fd != 0 {
+		fakeTraceMalloc(size, sys.GetCallerPC(), getcallerfp())
+	}
+	if sizeSpecializedMallocEnabled && heapBitsInSpan(size) {
+		if typ == nil`},
+}
+
+//go:embed trace.go.txt
+var traceFile string
+
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: faketime FOLDER; writes FOLDER/overlay.json")
+	compare := flag.String("compare", "", "find the first step in which two traces of this program, written with NODELET_TRACE=FILE, differ")
+	flag.Parse()
+	var err error
+	switch {
+	case *compare != "" && flag.NArg() == 2:
+		err = compareTraces(os.Stdout, *compare, flag.Arg(0), flag.Arg(1))
+	case *compare == "" && flag.NArg() == 1:
+		err = write(flag.Arg(0))
+	default:
+		fmt.Fprintln(os.Stderr, "usage: faketime FOLDER; writes FOLDER/overlay.json\n       faketime -compare PROGRAM A B")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1]); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "faketime:", err)
 		os.Exit(1)
 	}
@@ -130,6 +179,7 @@ func write(folder string) error {
 	if err != nil {
 		return err
 	}
+	files["faketrace.go"] = traceFile
 	replace := map[string]string{}
 	for name, text := range files {
 		to := filepath.Join(folder, name)
