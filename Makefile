@@ -62,12 +62,12 @@ e2e: kubectl ## test the agent on Docker Engine and a real control plane
 	PATH="$(CURDIR)/bin:$$PATH" NODELET_REQUIRE_DOCKER=1 go test -timeout 20m ./agent/docker ./e2e
 
 .PHONY: scenarios
-scenarios: virtual ## play every scenario of the catalogue, in virtual time
-	bin/sim run scenarios
+scenarios: virtual ## play every scenario of the catalogue and a day of a cluster, in virtual time
+	bin/sim run scenarios scenarios/long
 
 .PHONY: test
-test: kubectl ## run all tests
-	PATH="$(CURDIR)/bin:$$PATH" go test -timeout 20m ./...
+test: kubectl virtual ## run all tests
+	PATH="$(CURDIR)/bin:$$PATH" NODELET_REQUIRE_VIRTUAL=1 go test -timeout 20m ./...
 
 .PHONY: race
 race: ## run the tests of all packages without Kubernetes under the race detector

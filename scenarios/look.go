@@ -20,6 +20,8 @@ type outcome struct {
 // look evaluates an expectation now. The error says that it cannot be looked at
 // at all.
 func (r *Runner) look(ctx context.Context, e *Expect) (outcome, error) {
+	r.view.catchUp(ctx, podResource, r.view.pods)
+	r.view.catchUp(ctx, nodeResource, r.view.nodes)
 	switch {
 	case e.Pods != nil:
 		return r.lookPods(e.Pods), nil
@@ -133,10 +135,11 @@ func (r *Runner) lookNodes(e *NodesExpect) outcome {
 			continue
 		}
 		got["count"]++
-		if nodeReady(n) {
-			got["ready"]++
-		} else {
+		switch {
+		case !nodeReady(n):
 			got["notReady"]++
+		case !e.usable || !newlyTainted(n):
+			got["ready"]++
 		}
 	}
 	return compare(e.wants(), got)
@@ -154,6 +157,12 @@ func (r *Runner) nodesMatching(selector string) []*v1.Node {
 		}
 	}
 	return nodes
+}
+
+// newlyTainted reports whether the scheduler leaves a node out because it was not
+// ready yet: the node lifecycle controller takes the taint away a moment later.
+func newlyTainted(n *v1.Node) bool {
+	return slices.ContainsFunc(n.Spec.Taints, func(t v1.Taint) bool { return t.Key == v1.TaintNodeNotReady })
 }
 
 func nodeReady(n *v1.Node) bool {

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 )
@@ -125,7 +126,7 @@ func (r *Runner) do(ctx context.Context, s *Step) error {
 
 func (r *Runner) startNodes(ctx context.Context) error { return r.addNodes(ctx, r.scenario.Nodes...) }
 
-// addNodes starts nodes and waits until they are ready.
+// addNodes starts nodes and waits until they are ready, and pods may be bound to them.
 func (r *Runner) addNodes(ctx context.Context, groups ...NodeGroup) error {
 	before := map[string]bool{}
 	for _, n := range r.nodesMatching("") {
@@ -139,31 +140,34 @@ func (r *Runner) addNodes(ctx context.Context, groups ...NodeGroup) error {
 		added += g.Count
 	}
 	ready := &Count{Op: ">=", N: added}
-	return r.expect(ctx, &Expect{Nodes: &NodesExpect{Ready: ready, except: before}, Within: Duration{nodesWithin}})
+	return r.expect(ctx, &Expect{Nodes: &NodesExpect{Ready: ready, except: before, usable: true}, Within: Duration{nodesWithin}})
 }
 
-// resource returns the client of an object's kind in its namespace.
-func (r *Runner) resource(apiVersion, kind, namespace string) (dynamic.ResourceInterface, error) {
+// resource returns the client of an object's kind in its namespace, and the kind's
+// resource.
+func (r *Runner) resource(apiVersion, kind, namespace string) (dynamic.ResourceInterface, schema.GroupVersionResource, error) {
 	gvr, namespaced, err := resolve(r.mapper, apiVersion, kind)
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return nil, gvr, err
+	case namespaced:
+		return r.dynamic.Resource(gvr).Namespace(cmp.Or(namespace, metav1.NamespaceDefault)), gvr, nil
 	}
-	if namespaced {
-		return r.dynamic.Resource(gvr).Namespace(cmp.Or(namespace, metav1.NamespaceDefault)), nil
-	}
-	return r.dynamic.Resource(gvr), nil
+	return r.dynamic.Resource(gvr), gvr, nil
 }
 
 func (r *Runner) apply(ctx context.Context, objects []map[string]any) error {
 	for _, o := range objects {
 		u := &unstructured.Unstructured{Object: o}
-		client, err := r.resource(u.GetAPIVersion(), u.GetKind(), u.GetNamespace())
+		client, gvr, err := r.resource(u.GetAPIVersion(), u.GetKind(), u.GetNamespace())
 		if err != nil {
 			return err
 		}
-		if err := applyOne(ctx, client, u); err != nil {
+		applied, err := applyOne(ctx, client, u)
+		if err != nil {
 			return fmt.Errorf("applying %s %s: %w", u.GetKind(), u.GetName(), err)
 		}
+		r.view.wrote(gvr, applied)
 	}
 	return nil
 }
@@ -175,15 +179,15 @@ const (
 	accountEvery  = 200 * time.Millisecond
 )
 
-func applyOne(ctx context.Context, client dynamic.ResourceInterface, u *unstructured.Unstructured) error {
+func applyOne(ctx context.Context, client dynamic.ResourceInterface, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	began := time.Now()
 	for {
-		_, err := client.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+		applied, err := client.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 		if !noAccountYet(err) || time.Since(began) > accountWithin {
-			return err
+			return applied, err
 		}
 		if err := sleep(ctx, accountEvery); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
@@ -199,7 +203,7 @@ func (r *Runner) delete(ctx context.Context, d *Delete) error {
 	if len(d.Files) > 0 {
 		for _, o := range slices.Backward(d.loaded) {
 			u := &unstructured.Unstructured{Object: o}
-			client, err := r.resource(u.GetAPIVersion(), u.GetKind(), u.GetNamespace())
+			client, _, err := r.resource(u.GetAPIVersion(), u.GetKind(), u.GetNamespace())
 			if err != nil {
 				return err
 			}
@@ -209,7 +213,7 @@ func (r *Runner) delete(ctx context.Context, d *Delete) error {
 		}
 		return nil
 	}
-	client, err := r.resource(d.APIVersion, d.Kind, d.Namespace)
+	client, _, err := r.resource(d.APIVersion, d.Kind, d.Namespace)
 	if err != nil {
 		return err
 	}
@@ -235,7 +239,7 @@ func (r *Runner) patchStep(ctx context.Context, p *Patch) error {
 }
 
 func (r *Runner) patch(ctx context.Context, t *Target, kind types.PatchType, data []byte, subresource string) error {
-	client, err := r.resource(t.APIVersion, t.Kind, t.Namespace)
+	client, gvr, err := r.resource(t.APIVersion, t.Kind, t.Namespace)
 	if err != nil {
 		return err
 	}
@@ -243,9 +247,11 @@ func (r *Runner) patch(ctx context.Context, t *Target, kind types.PatchType, dat
 	if subresource != "" {
 		subresources = []string{subresource}
 	}
-	if _, err := client.Patch(ctx, t.Name, kind, data, metav1.PatchOptions{FieldManager: fieldManager}, subresources...); err != nil {
+	patched, err := client.Patch(ctx, t.Name, kind, data, metav1.PatchOptions{FieldManager: fieldManager}, subresources...)
+	if err != nil {
 		return fmt.Errorf("patching %s %s: %w", t.Kind, t.Name, err)
 	}
+	r.view.wrote(gvr, patched)
 	return nil
 }
 

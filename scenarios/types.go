@@ -259,6 +259,8 @@ type NodesExpect struct {
 
 	// except are names of nodes that are left out.
 	except map[string]bool
+	// usable: a ready node counts from when pods are bound to it.
+	usable bool
 }
 
 // ObjectExpect looks at one object: at a CEL expression over the variable object,

@@ -29,7 +29,10 @@ type view struct {
 	// podsConverted and nodesConverted are for the one goroutine that looks.
 	podsConverted, nodesConverted conversions
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// written are the versions that steps have made of objects, until the watches
+	// have caught up. Guarded by mu.
+	written map[schema.GroupVersionResource]map[string]uint64
 	others  map[schema.GroupVersionResource]cache.Store
 	changed chan struct{}
 	watches sync.WaitGroup
@@ -38,7 +41,8 @@ type view struct {
 // newView returns once pods and nodes have been listed, or ctx has ended. life
 // is that of the watches.
 func newView(ctx, life context.Context, clients clients, observe func(before, now any)) (*view, error) {
-	v := &view{ctx: life, clients: clients, observe: observe, changed: make(chan struct{}), others: map[schema.GroupVersionResource]cache.Store{}}
+	v := &view{ctx: life, clients: clients, observe: observe, changed: make(chan struct{}),
+		written: map[schema.GroupVersionResource]map[string]uint64{}, others: map[schema.GroupVersionResource]cache.Store{}}
 	client := clients.client
 	var err error
 	pods, nodes := client.CoreV1().Pods(""), client.CoreV1().Nodes()
@@ -116,6 +120,7 @@ func (v *view) store(ctx context.Context, apiVersion, kind string) (cache.Store,
 	store := v.others[gvr]
 	v.mu.Unlock()
 	if store != nil {
+		v.catchUp(ctx, gvr, store)
 		return store, nil
 	}
 	resource := v.dynamic.Resource(gvr)
@@ -131,6 +136,7 @@ func (v *view) store(ctx context.Context, apiVersion, kind string) (cache.Store,
 	v.mu.Lock()
 	v.others[gvr] = store
 	v.mu.Unlock()
+	v.catchUp(ctx, gvr, store)
 	return store, nil
 }
 

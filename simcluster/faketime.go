@@ -53,7 +53,8 @@ func init() {
 		signalHandlers.ref[i] = 1
 	}
 	forceGCPeriod = math.MaxInt64
-	startingStackSize = 16 << 10
+	startingStackSize = 32 << 10
+	keepMemoryAhead()
 }
 
 // ClockAddress is where this process's virtual clock stands in its memory, for a
