@@ -76,6 +76,7 @@ type Agent struct {
 	recorder  *kubeapi.Recorder
 	objects   *kubeapi.Objects
 	volumes   *volume.Manager
+	storage   *node.LocalStorage
 	pulled    *pulled.Records
 	// csi is nil where there are no CSI drivers.
 	csi *csi.Manager
@@ -122,6 +123,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	parts.Go(func() { a.node.Run(ctx) })
 	parts.Go(func() { a.prober.Run(ctx) })
 	parts.Go(func() { a.volumes.Run(ctx) })
+	parts.Go(func() { a.storage.Run(ctx) })
 	if a.csi != nil {
 		parts.Go(func() { a.csi.Run(ctx) })
 	}
@@ -201,6 +203,7 @@ func (a *Agent) wire() {
 			mark(uid)
 			if d, ok := a.desired.Get(uid); ok {
 				a.volumes.Update(d.Pod)
+				a.storage.Update(d.Pod)
 			}
 		},
 		// What no source wants is ended now, and its files are removed.
@@ -212,6 +215,8 @@ func (a *Agent) wire() {
 		},
 		Static: func(name types.NamespacedName) { a.mirrors.Mark(name) },
 	})
+	a.storage = node.NewLocalStorage(node.LocalStorageDeps{Active: a.desired.Active, Usage: a.volumes.Usage,
+		Evict: a.desired.Evict, Log: log})
 	a.wireStatic()
 	a.mirrors = mirror.New(mirror.Deps{API: a.deps.API, Desired: a.desired,
 		Node: func() *v1.Node { return a.node.Node() }, Log: log})

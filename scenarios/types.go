@@ -117,7 +117,15 @@ type Behavior struct {
 
 	CPU    Quantity `yaml:"cpu"`
 	Memory Quantity `yaml:"memory"`
+	Writes []Write  `yaml:"writes"`
 	Logs   []string `yaml:"logs"`
+}
+
+// Write has a container write to a volume of its pod.
+type Write struct {
+	Volume string   `yaml:"volume"`
+	Size   Quantity `yaml:"size"`
+	After  Duration `yaml:"after"`
 }
 
 // Exit has a container end by itself.

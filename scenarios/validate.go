@@ -194,7 +194,13 @@ func (c *checker) nodeNames(at string, names []string) {
 
 func (c *checker) behaviors(at string, list []Behavior) {
 	for i := range list {
-		c.pods(fmt.Sprintf("%s[%d].pods", at, i), &list[i].Pods)
+		at := fmt.Sprintf("%s[%d]", at, i)
+		c.pods(at+".pods", &list[i].Pods)
+		for j, w := range list[i].Writes {
+			if w.Volume == "" {
+				c.fault(fmt.Sprintf("%s.writes[%d].volume", at, j), "is required: the name of a volume of the pod")
+			}
+		}
 	}
 }
 

@@ -162,9 +162,11 @@ func (f *fleet) newNode(name string, index int, g *NodeGroup) (*simNode, error) 
 	random := f.rand(name)
 	n.machine = newMachine(name, address, capacity)
 	n.runtime = fakeruntime.New(fakeruntime.Options{Rand: random, Script: f.script, PodCIDR: podCIDR, HostIP: address})
+	volumes := volume.NewMemory()
+	volumes.Written = n.runtime.Written
 	n.config = f.agentConfig(name, g)
 	n.deps = agent.Deps{Runtime: n.runtime, Prober: n.runtime, Machine: n.machine, API: api,
-		VolumeStore: volume.NewMemory(), Rand: random, Logger: f.agentLog()}
+		VolumeStore: volumes, Rand: random, Logger: f.agentLog()}
 	if f.hub != nil {
 		n.deps.Watches = &linkedWatches{hub: f.hub, link: n.link}
 	}

@@ -226,6 +226,9 @@ func (r *remover) empty(dir *os.File, depth int) error {
 	}
 }
 
+// errMounted says that something is mounted where nothing should be.
+var errMounted = errors.New("still mounted")
+
 // openUnmounted opens a directory on which nothing is mounted.
 func openUnmounted(parent *os.File, name string) (*os.File, error) {
 	path := filepath.Join(parent.Name(), name)
@@ -236,7 +239,7 @@ func openUnmounted(parent *os.File, name string) (*os.File, error) {
 		fd, err = openSameDevice(parent, name, flags)
 	}
 	if errors.Is(err, unix.EXDEV) {
-		return nil, fmt.Errorf("still mounted: %q", path)
+		return nil, fmt.Errorf("%w: %q", errMounted, path)
 	}
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -44,6 +45,10 @@ type VolumeStore interface {
 	// TearDown unmounts and removes all of a pod's volumes. Those of CSI drivers
 	// were unmounted before.
 	TearDown(uid pod.UID) error
+	// Usage is what an emptyDir takes of the disk, in bytes. It may be called
+	// together with others for the same pod, and with an error it is what was found
+	// until then.
+	Usage(ctx context.Context, v *Volume) (int64, error)
 }
 
 // Kind is a kind of volume, as the kubelet's directories name it.

@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -23,6 +24,9 @@ func openBelow(string, string) (*os.File, error) { return nil, errors.ErrUnsuppo
 func (d *Dirs) UnmountSubPaths(pod.UID) error    { return errors.ErrUnsupported }
 func (d *Dirs) TearDown(pod.UID) error           { return errors.ErrUnsupported }
 func (d *Dirs) RemovePod(pod.UID) error          { return errors.ErrUnsupported }
+func (d *Dirs) Usage(context.Context, *Volume) (int64, error) {
+	return 0, errors.ErrUnsupported
+}
 func (d *Dirs) makeBelow(string, *os.File, string) (*os.File, error) {
 	return nil, errors.ErrUnsupported
 }

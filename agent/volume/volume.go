@@ -7,13 +7,16 @@
 // refresh.go keeps all of it fresh. A Store puts it somewhere: Dirs into
 // directories and mounts, in the kubelet's layout (dirs.go; hostpath.go has what
 // lies elsewhere on the machine; write.go swaps a volume's files at once;
-// subpath.go binds a path in a volume; remove_linux.go takes all away), Memory
-// nowhere but in memory, for simulated nodes.
+// subpath.go binds a path in a volume; usage_linux.go measures one;
+// remove_linux.go takes all away), Memory nowhere but in memory, for simulated
+// nodes.
 package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"path"
@@ -398,6 +401,21 @@ func (m *Manager) forgetUnmounted(e *entry) {
 	if !known {
 		m.forget(e)
 	}
+}
+
+// Usage is what a pod's emptyDir takes of the disk, in bytes; with an error at least
+// that. It does not wait for what else is done for the pod, and takes as long as it
+// takes to look at every file.
+func (m *Manager) Usage(ctx context.Context, uid pod.UID, name string) (int64, error) {
+	used, err := m.Store.Usage(ctx, &Volume{Pod: uid, Name: name, Kind: EmptyDir})
+	if errors.Is(err, fs.ErrNotExist) {
+		// It is not there yet, or no more.
+		return used, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("measuring volume %q of pod %q: %w", name, uid, err)
+	}
+	return used, err
 }
 
 // Orphans returns the pods that have a directory, so that those that are no

@@ -182,7 +182,7 @@ func (w *Worker) tell(st *state, d *pod.Desired, next plan.Result) {
 	if next.End != nil && !st.endTold {
 		st.endTold = true
 		eventType := v1.EventTypeNormal
-		if next.End.Reason == plan.ReasonPreempting {
+		if next.End.Reason == plan.ReasonPreempting || next.End.Reason == plan.ReasonEvicted {
 			eventType = v1.EventTypeWarning
 		}
 		w.event(d.Pod, "", eventType, next.End.Reason, next.End.Message)
