@@ -283,6 +283,7 @@ func (a *Agent) newNode() *node.Manager {
 	return node.New(node.Config{
 		Name: c.NodeName, Labels: c.Labels, Taints: c.RegisterWithTaints, ProviderID: c.ProviderID,
 		RegisterNode: c.RegisterNode, Version: c.Version, MaxPods: c.MaxPods,
+		RecursiveReadOnly:     a.volumes.RecursiveReadOnly(),
 		ExternalCloudProvider: c.CloudProvider == CloudProviderExternal, NodeIPs: c.NodeIPs,
 		StatusUpdateFrequency: c.NodeStatusUpdateFrequency, StatusReportFrequency: c.NodeStatusReportFrequency,
 		LeaseDuration: c.NodeLeaseDuration, RuntimeTimeout: c.RuntimeRequestTimeout,
@@ -296,6 +297,7 @@ func (a *Agent) newWorker() *worker.Worker {
 	config.Backoff.RestartMax = a.config.MaxContainerRestartPeriod
 	config.MaxParallelPulls = a.config.MaxParallelImagePulls
 	config.RuntimeName = a.config.ContainerRuntime
+	config.RecursiveReadOnly = a.volumes.RecursiveReadOnly()
 	config.ClusterDNS = podenv.ClusterDNS{IPs: a.config.ClusterDNS, Domain: a.config.ClusterDomain}
 	config.ResolvConf = a.config.ResolvConf
 	config.PodLogsDirectory = a.config.PodLogsDir

@@ -72,6 +72,9 @@ type Config struct {
 	// Version is the version that the node reports as its kubelet's.
 	Version string
 	MaxPods int
+	// RecursiveReadOnly says that mounts can be read-only with all that is mounted
+	// below.
+	RecursiveReadOnly bool
 	// StatusUpdateFrequency is how often the status is computed,
 	// StatusReportFrequency how often it is written though nothing changed.
 	StatusUpdateFrequency time.Duration

@@ -30,6 +30,7 @@ const (
 //
 //	pods/<uid>/volumes/kubernetes.io~<kind>/<volume>
 //	pods/<uid>/volume-subpaths/<volume>/<container>/<index of the mount>
+//	pods/<uid>/volume-readonly/<volume>/<container>/<index of the mount>
 //
 // Containers may run as any user and may change all that they can write to while
 // the agent works. What they can write to is an emptyDir or a hostPath and below

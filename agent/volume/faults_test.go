@@ -39,7 +39,7 @@ func everyStep(t *testing.T, prepare func(t *testing.T) *world, call func(w *wor
 		steps := 0
 		for n := 1; ; n++ {
 			reached := true
-			t.Run(fmt.Sprintf("crash=%v/%d", crash, n), func(t *testing.T) {
+			passed := t.Run(fmt.Sprintf("crash=%v/%d", crash, n), func(t *testing.T) {
 				w := prepare(t)
 				came := w.breakAt(n, crash)
 				err := call(w)
@@ -53,6 +53,10 @@ func everyStep(t *testing.T, prepare func(t *testing.T) *world, call func(w *wor
 				check(w)
 				recover(w)
 			})
+			if !passed {
+				// What failed may have been at every step.
+				return
+			}
 			if !reached {
 				break
 			}

@@ -105,6 +105,9 @@ func (s *Memory) volume(uid pod.UID, name string) *memoryVolume {
 	return nil
 }
 
+// RecursiveReadOnly is in Store.
+func (s *Memory) RecursiveReadOnly() bool { return true }
+
 // HostPath is in VolumeStore. The path exists nowhere.
 func (s *Memory) HostPath(v *Volume, sub SubPath) (string, error) {
 	dir := v.Path

@@ -24,6 +24,9 @@ func (d *Dirs) UnmountSubPaths(uid pod.UID) error {
 	if err != nil {
 		return err
 	}
+	if err := d.detachReadOnly(uid); err != nil {
+		return err
+	}
 	return d.unmountAll(filepath.Join(dir, subPathsDir))
 }
 
@@ -33,12 +36,13 @@ func (d *Dirs) TearDown(uid pod.UID) error {
 	if err != nil {
 		return err
 	}
-	for _, part := range []string{subPathsDir, "volumes"} {
-		if err := d.unmountAll(filepath.Join(dir, part)); err != nil {
-			return err
-		}
+	if err := d.UnmountSubPaths(uid); err != nil {
+		return err
 	}
-	for _, part := range []string{subPathsDir, "volumes"} {
+	if err := d.unmountAll(filepath.Join(dir, "volumes")); err != nil {
+		return err
+	}
+	for _, part := range []string{readOnlyDir, subPathsDir, "volumes"} {
 		if err := d.removeTree(filepath.Join(dir, part)); err != nil {
 			return err
 		}

@@ -17,6 +17,9 @@ import (
 type Store interface {
 	PodStore
 	VolumeStore
+	// RecursiveReadOnly reports whether a mount can be read-only with all that is
+	// mounted below it.
+	RecursiveReadOnly() bool
 }
 
 // PodStore keeps the pods' directories.
@@ -121,7 +124,8 @@ type File struct {
 	User *int64
 }
 
-// SubPath is a path in a volume that a container mounts in place of the whole.
+// SubPath is a path in a volume that a container mounts in place of the whole, and
+// how it does.
 type SubPath struct {
 	// Path is relative to the volume; empty for all of it.
 	Path string
@@ -129,6 +133,9 @@ type SubPath struct {
 	// pod's subpaths apart.
 	Container string
 	Index     int
+	// RecursiveReadOnly keeps the container from writing to what is mounted below the
+	// path too.
+	RecursiveReadOnly bool
 }
 
 // dir is the volume's directory below the pod's; a hostPath has none. That of a CSI

@@ -7,9 +7,9 @@
 // refresh.go keeps all of it fresh. A Store puts it somewhere: Dirs into
 // directories and mounts, in the kubelet's layout (dirs.go; hostpath.go has what
 // lies elsewhere on the machine; write.go swaps a volume's files at once;
-// subpath.go binds a path in a volume; usage_linux.go measures one;
-// remove_linux.go takes all away), Memory nowhere but in memory, for simulated
-// nodes.
+// subpath.go binds a path in a volume, readonly_linux.go what no container may write
+// to in any depth; usage_linux.go measures a volume; remove_linux.go takes all away),
+// Memory nowhere but in memory, for simulated nodes.
 package volume
 
 import (
@@ -275,14 +275,15 @@ func (m *Manager) mount(e *entry, p *v1.Pod, c *v1.Container, index int, env []p
 	if err != nil {
 		return none, err
 	}
-	if spec.RecursiveReadOnly != nil && *spec.RecursiveReadOnly == v1.RecursiveReadOnlyEnabled {
-		return none, fmt.Errorf("failed to resolve recursive read-only mode: volume %q: not supported by this node", spec.Name)
+	readOnly, err := pod.RecursiveReadOnly(spec, m.Store.RecursiveReadOnly())
+	if err != nil {
+		return none, fmt.Errorf("failed to resolve recursive read-only mode: %w", err)
 	}
 	sub, err := subPath(spec, env)
 	if err != nil {
 		return none, err
 	}
-	hostPath, err := m.Store.HostPath(v, SubPath{Path: sub, Container: c.Name, Index: index})
+	hostPath, err := m.Store.HostPath(v, SubPath{Path: sub, Container: c.Name, Index: index, RecursiveReadOnly: readOnly})
 	if err != nil && sub != "" {
 		// The pod's owner must not learn from the reason what else is on the node.
 		m.Log.Error("Failed to prepare subPath", "pod", pod.FullName(p), "container", c.Name, "volume", v.Name, "subPath", sub, "err", err)
@@ -318,6 +319,10 @@ func subPath(spec *v1.VolumeMount, env []podruntime.EnvVar) (string, error) {
 	}
 	return sub, nil
 }
+
+// RecursiveReadOnly reports whether a mount can be read-only with all that is mounted
+// below it.
+func (m *Manager) RecursiveReadOnly() bool { return m.Store.RecursiveReadOnly() }
 
 // File writes a file of the agent's own into the pod's directory and returns
 // where it is; "" where pods have no files. Nil content makes an empty file that

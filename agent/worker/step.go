@@ -134,7 +134,8 @@ func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	status := podstatus.Compute(podstatus.Input{
 		Desired: d, Observed: in.Observed, Probes: in.Probes, Phase: next.Phase,
 		Waiting: next.Waiting, Resizing: next.Resizing, End: next.End, Previous: previous,
-		HostIPs: w.Host.IPs(), RuntimeName: w.config.RuntimeName, Now: in.Now,
+		HostIPs: w.Host.IPs(), RuntimeName: w.config.RuntimeName,
+		RecursiveReadOnly: w.config.RecursiveReadOnly, Now: in.Now,
 	})
 	st.status = status
 	if next.Phase == pod.Terminated && !st.ended {
