@@ -185,8 +185,8 @@ func (a *Agent) wire() {
 	})
 	volumes := volume.Deps{
 		Objects: objects{a.objects}, Tokens: tokens{a.deps.API}, Claims: a.deps.API, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
-		TrustBundles: a.deps.API,
-		Node:         func() *v1.Node { return a.node.AnyNode() }}
+		TrustBundles: a.deps.API, Layers: a.layers,
+		Node: func() *v1.Node { return a.node.AnyNode() }}
 	if a.deps.CSI && !a.deps.standalone() {
 		a.csi = a.newCSI()
 		volumes.CSI = a.csi
@@ -225,6 +225,12 @@ func (a *Agent) wire() {
 		Changed: mark, Event: a.event, Log: log})
 	a.node = a.newNode()
 	a.worker = a.newWorker()
+}
+
+// layers tells where an image is on the machine.
+func (a *Agent) layers(ctx context.Context, ref string) ([]string, error) {
+	image, err := a.deps.Runtime.Image(ctx, ref)
+	return image.Layers, err
 }
 
 // pulledDir is where the records of pulled images are; "" where all is in memory.

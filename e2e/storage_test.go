@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"nodelet/internal/dockertest"
 )
 
 const limitedPods = `
@@ -172,5 +174,86 @@ func TestRecursiveReadOnly(t *testing.T) {
 	}
 	if err := os.WriteFile(host+"/mnt/h", nil, 0o644); err != nil {
 		t.Errorf("the machine's own mount: %v", err)
+	}
+}
+
+const imagePods = `
+apiVersion: v1
+kind: Pod
+metadata: {name: p, labels: {app: p}}
+spec:
+  terminationGracePeriodSeconds: 1
+  imagePullSecrets: [{name: right}]
+  containers:
+  - name: c
+    image: e2e.test/app:1
+    volumeMounts:
+    - {name: content, mountPath: /content}
+    - {name: content, mountPath: /sub, subPath: etc}
+  volumes: [{name: content, image: {reference: "@IMAGE"}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: refused}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: e2e.test/app:1
+    volumeMounts: [{name: content, mountPath: /content}]
+  - {name: without, image: "e2e.test/app:1", args: [serve, "8081"]}
+  volumes: [{name: content, image: {reference: "@IMAGE"}}]
+`
+
+// A process reads what an image has that is mounted as a volume, and can neither
+// change nor run it. A pod that may not have it waits, though it is on the machine.
+func TestImageVolume(t *testing.T) {
+	c := start(t)
+	ns := c.namespace(t, "content")
+	r := dockertest.NewPrivateRegistry(t, "jane", "pass:word")
+	ref, _ := r.Push(t, "team/content", "1")
+	c.kubectl(t, "", "create", "secret", "docker-registry", "-n", ns, "right", "--docker-server="+r.Host, "--docker-username="+r.Username, "--docker-password="+r.Password)
+	c.apply(t, ns, strings.ReplaceAll(imagePods, "@IMAGE", ref))
+	p := c.ready(t, ns, "app=p", 1)[0]
+	in := c.inside(t, &p, "c")
+	in.reads("/content/etc/passwd", dockertest.Users)
+	in.reads("/sub/passwd", dockertest.Users)
+	for _, file := range []string{"/content/f", "/content/etc/passwd", "/sub/f"} {
+		in.writes(file, "read-only file system")
+	}
+	if code, out, err := c.engine.Exec(t.Context(), in.id, "/content/test", "echo", "hello"); err == nil && code == 0 {
+		t.Errorf("a program of the image ran: %q", out)
+	}
+	c.eventually(t, "the image's pull is told", 10*time.Second, func(ctx context.Context) error {
+		return c.hasEvent(ctx, ns, "p", "Pulled", fmt.Sprintf("Successfully pulled image %q in ", ref))
+	})
+	c.eventually(t, "the other pod waits", time.Minute, func(ctx context.Context) error {
+		p, err := c.kube.CoreV1().Pods(ns).Get(ctx, "refused", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		waiting := container(p, "c").State.Waiting
+		if waiting == nil || waiting.Reason != "ImagePullBackOff" || !strings.HasPrefix(waiting.Message, fmt.Sprintf("Back-off pulling image %q: ErrImagePull: ", ref)) ||
+			container(p, "without").State.Running == nil {
+			return fmt.Errorf("%s", describe([]v1.Pod{*p}))
+		}
+		return nil
+	})
+
+	c.agent.kill()
+	zero := int64(0)
+	if err := c.kube.CoreV1().Pods(ns).Delete(t.Context(), "p", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	c.startAgent(t)
+	c.eventually(t, "nothing is left", 30*time.Second, func(context.Context) error {
+		return c.nothingLeft(c.path("kubelet/pods/" + string(p.UID)))
+	})
+	image, err := c.engine.Client.ImageInspect(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(filepath.Join(image.GraphDriver.Data["UpperDir"], "etc/passwd")); err != nil || string(data) != dockertest.Users {
+		t.Errorf("the image has %q, %v", data, err)
 	}
 }

@@ -161,6 +161,8 @@ func (d *Dirs) SetUp(v *Volume) error {
 		return d.setUpNFS(v, dir)
 	case CSIDriver:
 		return d.setUpPublished(v, dir)
+	case Image:
+		return d.setUpImage(v, dir)
 	case Other:
 		return fmt.Errorf("unsupported volume type %q", v.Type)
 	case ConfigMap:

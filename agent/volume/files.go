@@ -22,8 +22,7 @@ type known struct {
 	secrets    map[string]*v1.Secret
 	// claims are the persistent volumes, by the volumes' names in the pod.
 	claims map[string]*v1.PersistentVolume
-	// unused are the volumes that were not set up for want of a container that
-	// mounts them.
+	// unused are the volumes that are set up when a container mounts them.
 	unused []string
 }
 

@@ -64,6 +64,8 @@ func (m *Manager) volume(e *entry, p *v1.Pod, spec *v1.Volume) (*Volume, error) 
 		v.setNFS(s.NFS, s.NFS.ReadOnly, nil)
 	case s.CSI != nil && m.CSI != nil:
 		v.Kind, v.ReadOnly = CSIDriver, isTrue(s.CSI.ReadOnly)
+	case s.Image != nil && m.Layers != nil:
+		v.Kind, v.ReadOnly = Image, true
 	case s.EmptyDir != nil:
 		v.Kind, v.Medium = EmptyDir, s.EmptyDir.Medium
 		if strings.HasPrefix(string(v.Medium), string(v1.StorageMediumHugePages)) {

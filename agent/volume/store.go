@@ -70,6 +70,8 @@ const (
 	NFS Kind = "nfs"
 	// CSIDriver is what a CSI driver mounts.
 	CSIDriver Kind = "csi"
+	// Image is the file system of an image.
+	Image Kind = "image"
 	// Other is what the agent cannot make; Volume.Type says what it is.
 	Other Kind = "other"
 )
@@ -100,6 +102,8 @@ type Volume struct {
 	PathType v1.HostPathType
 	// Options are those that the system's mount is given for an NFS volume.
 	Options []string
+	// Layers are the directories that an image is made of, each over those after it.
+	Layers []string
 	// ReadOnly is for volumes that no container of the pod may write to.
 	ReadOnly bool
 	// FSGroup is the group that is to have the volume; nil for none.

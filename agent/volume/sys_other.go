@@ -26,6 +26,7 @@ func (d *Dirs) TearDown(pod.UID) error                { return errors.ErrUnsuppo
 func (d *Dirs) RemovePod(pod.UID) error               { return errors.ErrUnsupported }
 func (d *Dirs) RecursiveReadOnly() bool               { return false }
 func (d *Dirs) readOnly(string, string, string) error { return errors.ErrUnsupported }
+func (d *Dirs) mountLayers([]string, string) error    { return errors.ErrUnsupported }
 func (d *Dirs) Usage(context.Context, *Volume) (int64, error) {
 	return 0, errors.ErrUnsupported
 }

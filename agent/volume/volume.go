@@ -6,8 +6,8 @@
 // account tokens, trust.go for trust anchors, csi.go hands volumes to CSI drivers,
 // refresh.go keeps all of it fresh. A Store puts it somewhere: Dirs into
 // directories and mounts, in the kubelet's layout (dirs.go; hostpath.go has what
-// lies elsewhere on the machine; write.go swaps a volume's files at once;
-// subpath.go binds a path in a volume, readonly_linux.go what no container may write
+// lies elsewhere on the machine; write.go swaps a volume's files at once; image.go
+// mounts an image; subpath.go binds a path in a volume, readonly_linux.go what no container may write
 // to in any depth; usage_linux.go measures a volume; remove_linux.go takes all away),
 // Memory nowhere but in memory, for simulated nodes.
 package volume
@@ -70,6 +70,9 @@ type Deps struct {
 	// CSI has the volumes of CSI drivers; nil where there are no drivers: such
 	// volumes are then of kind Other.
 	CSI CSI
+	// Layers tells where an image that is on the node is, as in podruntime.Image. It
+	// may be nil: image volumes are then of kind Other.
+	Layers func(ctx context.Context, image string) ([]string, error)
 	// Node returns this node, as far as it is known.
 	Node func() *v1.Node
 	// Store is where volumes live; nil for directories below Config.Root.
@@ -190,7 +193,8 @@ func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 	e.known.unused = nil
 	for i := range p.Spec.Volumes {
 		spec := &p.Spec.Volumes[i]
-		if !isUsed(p, spec.Name) {
+		if !isUsed(p, spec.Name) || spec.Image != nil && m.Layers != nil {
+			// An image is pulled for the container that mounts it, and is there then.
 			e.known.unused = append(e.known.unused, spec.Name)
 			continue
 		}
@@ -217,6 +221,9 @@ func (m *Manager) setUp(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volum
 	}
 	if err == nil && v.Kind == CSIDriver {
 		err = m.publish(ctx, e, p, spec, v)
+	}
+	if err == nil && v.Kind == Image {
+		v.Layers, err = m.Layers(ctx, spec.Image.Reference)
 	}
 	if err == nil {
 		err = m.Store.SetUp(v)
@@ -265,7 +272,7 @@ func (m *Manager) mount(e *entry, p *v1.Pod, c *v1.Container, index int, env []p
 		return none, fmt.Errorf("cannot find volume %q to mount into container %q", spec.Name, c.Name)
 	}
 	if i := slices.Index(e.known.unused, spec.Name); i >= 0 {
-		// An ephemeral container is the first to use it.
+		// An ephemeral container is the first to use it, or it is an image.
 		if err := m.setUp(context.Background(), e, p, source); err != nil {
 			return none, err
 		}
@@ -293,6 +300,11 @@ func (m *Manager) mount(e *entry, p *v1.Pod, c *v1.Container, index int, env []p
 		return none, err
 	}
 	mount := podruntime.Mount{HostPath: hostPath, ContainerPath: spec.MountPath, ReadOnly: spec.ReadOnly || v.ReadOnly || v.Kind.hasFiles()}
+	if v.Kind == Image {
+		// It is read-only as it is. To have the engine see to that could make its
+		// programs executable.
+		mount.ReadOnly = false
+	}
 	if !path.IsAbs(mount.ContainerPath) {
 		mount.ContainerPath = "/" + mount.ContainerPath
 	}

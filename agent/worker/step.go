@@ -198,7 +198,7 @@ func (w *Worker) tell(st *state, d *pod.Desired, next plan.Result) {
 			w.event(d.Pod, name, v1.EventTypeWarning, eventBackOff,
 				"Back-off restarting failed container "+name+" in pod "+d.Pod.Name+"_"+d.Pod.Namespace+"("+string(d.UID())+")")
 		case plan.ReasonImagePullBackOff:
-			w.event(d.Pod, name, v1.EventTypeNormal, eventBackOff, backoffMessage(imageOf(d.Pod, name)))
+			w.event(d.Pod, name, v1.EventTypeNormal, eventBackOff, backoffMessage(backedOff(d.Pod, name, now.Message)))
 			w.event(d.Pod, name, v1.EventTypeWarning, eventFailed, "Error: "+plan.ReasonImagePullBackOff)
 		}
 	}
