@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 // disk is what a LocalStorage under test works with.
 type disk struct {
+	sync.Mutex
 	pods []*v1.Pod
 	// used is by UID; a measurement takes some time and ends in err.
 	used map[pod.UID]int64
@@ -35,16 +37,24 @@ func playStorage(t *testing.T, test func(d *disk, l *LocalStorage)) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{used: map[pod.UID]int64{}, evicted: map[pod.UID]string{}, began: time.Now()}
 		l := NewLocalStorage(LocalStorageDeps{
-			Active: func() []*v1.Pod { return d.pods },
+			Active: func() []*v1.Pod {
+				d.Lock()
+				defer d.Unlock()
+				return slices.Clone(d.pods)
+			},
 			Usage: func(_ context.Context, uid pod.UID, volume string) (int64, error) {
 				if volume != "data" {
 					t.Errorf("volume %q is measured", volume)
 				}
+				d.Lock()
+				defer d.Unlock()
 				d.looks = append(d.looks, time.Since(d.began))
 				time.Sleep(d.took)
 				return d.used[uid], d.err
 			},
 			Evict: func(uid pod.UID, reason string) {
+				d.Lock()
+				defer d.Unlock()
 				d.evicted[uid] = reason
 				d.pods = slices.DeleteFunc(d.pods, func(p *v1.Pod) bool { return pod.UID(p.UID) == uid })
 			},
@@ -69,10 +79,13 @@ func limited(uid, limit string) *v1.Pod {
 	return p
 }
 
-// later lets some seconds pass.
-func later(seconds int) {
+// later changes the disk after some seconds.
+func (d *disk) later(seconds int, change func()) {
 	time.Sleep(time.Duration(seconds) * time.Second)
 	synctest.Wait()
+	d.Lock()
+	defer d.Unlock()
+	change()
 }
 
 // Pods are looked at every 10 s from when there is one with a limit, until there is
@@ -80,32 +93,34 @@ func later(seconds int) {
 func TestLocalStorage(t *testing.T) {
 	playStorage(t, func(d *disk, l *LocalStorage) {
 		free := limited("free", "")
-		d.pods = append(d.pods, free)
-		d.used["free"] = 1 << 40
+		d.later(0, func() { d.pods, d.used["free"] = append(d.pods, free), 1<<40 })
 		l.Update(free)
-		later(3600)
-		if len(d.looks) > 0 {
-			t.Errorf("measured at %v though there is no limit", d.looks)
-		}
-		d.began = time.Now()
-		for _, uid := range []string{"small", "large"} {
-			p := limited(uid, "1Mi")
-			d.pods = append(d.pods, p)
+		var added []*v1.Pod
+		d.later(3600, func() {
+			if len(d.looks) > 0 {
+				t.Errorf("measured at %v though there is no limit", d.looks)
+			}
+			d.began = time.Now()
+			added = []*v1.Pod{limited("small", "1Mi"), limited("large", "1Mi")}
+			d.pods = append(d.pods, added...)
+		})
+		for _, p := range added {
 			l.Update(p)
 		}
-		later(15)
-		d.used["large"] = 1<<20 + 1
-		later(10)
-		want := map[pod.UID]string{"large": `Usage of EmptyDir volume "data" exceeds the limit "1Mi". `}
-		if !maps.Equal(d.evicted, want) {
-			t.Errorf("evicted %q, want %q", d.evicted, want)
-		}
-		d.pods = []*v1.Pod{free}
-		later(3600)
-		s := time.Second
-		if want := []time.Duration{10 * s, 10 * s, 20 * s, 20 * s}; !slices.Equal(d.looks, want) {
-			t.Errorf("measured at %v, want %v", d.looks, want)
-		}
+		d.later(15, func() { d.used["large"] = 1<<20 + 1 })
+		d.later(10, func() {
+			want := map[pod.UID]string{"large": `Usage of EmptyDir volume "data" exceeds the limit "1Mi". `}
+			if !maps.Equal(d.evicted, want) {
+				t.Errorf("evicted %q, want %q", d.evicted, want)
+			}
+			d.pods = []*v1.Pod{free}
+		})
+		d.later(3600, func() {
+			s := time.Second
+			if want := []time.Duration{10 * s, 10 * s, 20 * s, 20 * s}; !slices.Equal(d.looks, want) {
+				t.Errorf("measured at %v, want %v", d.looks, want)
+			}
+		})
 	})
 }
 
@@ -114,17 +129,17 @@ func TestLocalStorage(t *testing.T) {
 func TestLocalStorageThatIsSlow(t *testing.T) {
 	playStorage(t, func(d *disk, l *LocalStorage) {
 		p := limited("huge", "1Mi")
-		d.pods, d.took, d.err = []*v1.Pod{p}, 3*time.Second, errors.New("too deep")
+		d.later(0, func() { d.pods, d.took, d.err = []*v1.Pod{p}, 3*time.Second, errors.New("too deep") })
 		l.Update(p)
-		later(50)
-		d.used["huge"] = 2 << 20
-		later(40)
-		s := time.Second
-		if want := []time.Duration{10 * s, 43 * s, 76 * s}; !slices.Equal(d.looks, want) {
-			t.Errorf("measured at %v, want %v", d.looks, want)
-		}
-		if d.evicted["huge"] == "" {
-			t.Error("not evicted")
-		}
+		d.later(50, func() { d.used["huge"] = 2 << 20 })
+		d.later(40, func() {
+			s := time.Second
+			if want := []time.Duration{10 * s, 43 * s, 76 * s}; !slices.Equal(d.looks, want) {
+				t.Errorf("measured at %v, want %v", d.looks, want)
+			}
+			if d.evicted["huge"] == "" {
+				t.Error("not evicted")
+			}
+		})
 	})
 }

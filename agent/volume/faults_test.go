@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -20,15 +21,22 @@ var errStopped = errors.New("stopped")
 // breakAt makes the n-th change of the file system fail, and with crash all that
 // follow. It returns whether it has come to that.
 func (w *world) breakAt(n int, crash bool) (reached func() bool) {
+	var mu sync.Mutex
 	var count int
 	w.dirs.step = func(string, string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		count++
 		if count == n || crash && count > n {
 			return errStopped
 		}
 		return nil
 	}
-	return func() bool { return count >= n }
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return count >= n
+	}
 }
 
 // everyStep plays a call with each of its steps failing: alone, the same agent

@@ -71,8 +71,8 @@ func (m *Manager) volume(e *entry, p *v1.Pod, spec *v1.Volume) (*Volume, error) 
 		if strings.HasPrefix(string(v.Medium), string(v1.StorageMediumHugePages)) {
 			v.PageSize, err = pageSize(p, v.Medium)
 		}
-	case e.known.claims[spec.Name] != nil:
-		err = v.setClaimed(e.known.claims[spec.Name], isReadOnlyClaim(s), m.CSI != nil, m.Node())
+	case e.known.claim(spec.Name) != nil:
+		err = v.setClaimed(e.known.claim(spec.Name), isReadOnlyClaim(s), m.CSI != nil, m.Node())
 	case *s == v1.VolumeSource{}:
 		v.Kind = EmptyDir
 	default:

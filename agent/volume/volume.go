@@ -1,7 +1,7 @@
 // Package volume keeps the pods' directories and what their volumes hold.
 //
-// The Manager (this file) works out what belongs in each volume: spec.go says
-// what kind it is, claims.go what is behind a claim, files.go what is in a
+// The Manager (this file) works out what belongs in each volume: setup.go sets up
+// those of a pod beside each other, spec.go says what kind one is, claims.go what is behind a claim, files.go what is in a
 // configMap, secret, downwardAPI or projected volume, token.go asks for service
 // account tokens, trust.go for trust anchors, csi.go hands volumes to CSI drivers,
 // refresh.go keeps all of it fresh. A Store puts it somewhere: Dirs into
@@ -93,6 +93,10 @@ type Manager struct {
 
 	wake  chan struct{}
 	trust trust
+	// life ends with Run, and what is being set up with it.
+	life    context.Context
+	endLife context.CancelFunc
+	setups  sync.WaitGroup
 
 	mu sync.Mutex
 	// pods are those that have been mounted, or are being worked on.
@@ -117,11 +121,16 @@ type entry struct {
 	// due is when to refresh; at is the place in the queue, less than 0 for none.
 	due time.Time
 	at  int
+	// unused are the volumes that are set up when a container mounts them, attempts
+	// those that are being set up, settled has an element when one of them has ended.
+	// They are for the one whose turn it is.
+	unused   []string
+	attempts map[string]*attempt
+	settled  chan struct{}
 	// interrupt ends what is done for a pod that others need not wait for; nil if
 	// nothing is.
 	interrupt context.CancelFunc
 
-	// known is for the one whose turn it is.
 	known known
 }
 
@@ -130,7 +139,9 @@ func New(config Config, deps Deps) *Manager {
 	if deps.Store == nil {
 		deps.Store = NewDirs(config.Root, deps.Log)
 	}
-	return &Manager{config: config, Deps: deps, wake: make(chan struct{}, 1), pods: map[pod.UID]*entry{}}
+	m := &Manager{config: config, Deps: deps, wake: make(chan struct{}, 1), pods: map[pod.UID]*entry{}}
+	m.life, m.endLife = context.WithCancel(context.Background())
+	return m
 }
 
 // take waits for the turn at a pod. The entry is given back with leave.
@@ -176,7 +187,8 @@ func (m *Manager) forget(e *entry) {
 // kept fresh from then on. Where that has been done before, by an agent before a
 // restart as well, what is right already is not touched. Volumes that no container
 // uses are left out. The error joins those that failed, each in the words of a
-// FailedMount event of the kubelet; they may well be gone with the next try.
+// FailedMount event of the kubelet; they may well be gone with the next try. Volumes
+// that take longer are then still being set up, which the next try finds.
 func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 	e, err := m.take(ctx, pod.UID(p.UID))
 	if err != nil {
@@ -189,48 +201,13 @@ func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 	if err := m.Store.MakePod(e.uid); err != nil {
 		return fmt.Errorf("error making pod data directories: %w", err)
 	}
-	var failed failures
-	e.known.unused = nil
-	for i := range p.Spec.Volumes {
-		spec := &p.Spec.Volumes[i]
-		if !isUsed(p, spec.Name) || spec.Image != nil && m.Layers != nil {
-			// An image is pulled for the container that mounts it, and is there then.
-			e.known.unused = append(e.known.unused, spec.Name)
-			continue
-		}
-		failed.add(spec.Name, m.setUp(ctx, e, p, spec))
-	}
-	if err := failed.join(); err != nil {
+	if err := m.setUpAll(ctx, e, p); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e.mounted = true
 	m.reschedule(e, p)
-	return nil
-}
-
-func (m *Manager) setUp(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volume) error {
-	if err := m.lookUpClaim(ctx, e, p, spec); err != nil {
-		return &unprocessed{err}
-	}
-	v, err := m.volume(e, p, spec)
-	if err == nil && v.Kind.hasFiles() {
-		v.Files, err = m.files(ctx, e, p, spec)
-		v.MountPoints = mountPoints(p, spec.Name)
-	}
-	if err == nil && v.Kind == CSIDriver {
-		err = m.publish(ctx, e, p, spec, v)
-	}
-	if err == nil && v.Kind == Image {
-		v.Layers, err = m.Layers(ctx, spec.Image.Reference)
-	}
-	if err == nil {
-		err = m.Store.SetUp(v)
-	}
-	if err != nil {
-		return failedStep(v.Name, err)
-	}
 	return nil
 }
 
@@ -271,12 +248,12 @@ func (m *Manager) mount(e *entry, p *v1.Pod, c *v1.Container, index int, env []p
 	if source == nil {
 		return none, fmt.Errorf("cannot find volume %q to mount into container %q", spec.Name, c.Name)
 	}
-	if i := slices.Index(e.known.unused, spec.Name); i >= 0 {
+	if i := slices.Index(e.unused, spec.Name); i >= 0 {
 		// An ephemeral container is the first to use it, or it is an image.
 		if err := m.setUp(context.Background(), e, p, source); err != nil {
 			return none, err
 		}
-		e.known.unused = slices.Delete(e.known.unused, i, i+1)
+		e.unused = slices.Delete(e.unused, i, i+1)
 	}
 	v, err := m.volume(e, p, source)
 	if err != nil {
@@ -397,6 +374,7 @@ func (m *Manager) tearDown(ctx context.Context, e *entry) error {
 	e.mounted = false
 	m.queue.remove(e)
 	m.mu.Unlock()
+	e.giveUp()
 	err := m.unpublish(ctx, e.uid)
 	if err == nil {
 		err = m.Store.TearDown(e.uid)
@@ -405,8 +383,9 @@ func (m *Manager) tearDown(ctx context.Context, e *entry) error {
 		return fmt.Errorf("UnmountVolume.TearDown failed for pod %q: %w", e.uid, err)
 	}
 	m.mu.Lock()
-	e.pod, e.known = nil, known{}
+	e.pod = nil
 	m.mu.Unlock()
+	e.known.forget()
 	return nil
 }
 
