@@ -550,7 +550,7 @@ steps:
 		{expect: `{file: {name: other, volume: config, path: a/b, content: x}, within: 1s}`,
 			want: `not within 1s: expected file (other) config/a/b: "x", last saw no pods`},
 		{expect: `{file: {volume: config, path: a/b, content: x}}`, fail: errors.New("broken"),
-			want: "reading a/b of volume config of pod default/web-0: broken"},
+			want: "reading a/b of volume config of pod default/web-"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
