@@ -48,6 +48,8 @@ func TestUsage(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(e, "mnt"), 0o755))
 	must(t, unix.Mount("tmpfs", filepath.Join(e, "mnt"), "tmpfs", 0, ""))
 	must(t, os.WriteFile(filepath.Join(e, "mnt/big"), data, 0o644))
+	must(t, os.WriteFile(filepath.Join(e, "bound"), nil, 0o644))
+	must(t, unix.Mount(filepath.Join(e, "mnt/big"), filepath.Join(e, "bound"), "", unix.MS_BIND, ""))
 	must(t, os.Mkdir(filepath.Join(e, "bind"), 0o755))
 	must(t, unix.Mount(outer, filepath.Join(e, "bind"), "", unix.MS_BIND, ""))
 	// Directories take something too, but little.
