@@ -77,7 +77,7 @@ func TestImage(t *testing.T) {
 		if mayWrite(t, paths[0]) || mayWrite(t, paths[1]) {
 			t.Error("the image can be written to")
 		}
-		// Engines that make a mount read-only forget that it is not executable.
+		// To make it read-only once more could make it executable.
 		if mounts, err := w.Mounts(p, &p.Spec.Containers[0], nil); err != nil || mounts[0].ReadOnly {
 			t.Errorf("mounts %+v, %v", mounts, err)
 		}
