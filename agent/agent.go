@@ -76,6 +76,7 @@ type Agent struct {
 	recorder  *kubeapi.Recorder
 	objects   *kubeapi.Objects
 	volumes   *volume.Manager
+	storage   *node.LocalStorage
 	pulled    *pulled.Records
 	// csi is nil where there are no CSI drivers.
 	csi *csi.Manager
@@ -122,6 +123,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	parts.Go(func() { a.node.Run(ctx) })
 	parts.Go(func() { a.prober.Run(ctx) })
 	parts.Go(func() { a.volumes.Run(ctx) })
+	parts.Go(func() { a.storage.Run(ctx) })
 	if a.csi != nil {
 		parts.Go(func() { a.csi.Run(ctx) })
 	}
@@ -183,8 +185,8 @@ func (a *Agent) wire() {
 	})
 	volumes := volume.Deps{
 		Objects: objects{a.objects}, Tokens: tokens{a.deps.API}, Claims: a.deps.API, Store: a.deps.VolumeStore, Event: a.event, Rand: a.rand(), Log: log,
-		TrustBundles: a.deps.API,
-		Node:         func() *v1.Node { return a.node.AnyNode() }}
+		TrustBundles: a.deps.API, Layers: a.layers,
+		Node: func() *v1.Node { return a.node.AnyNode() }}
 	if a.deps.CSI && !a.deps.standalone() {
 		a.csi = a.newCSI()
 		volumes.CSI = a.csi
@@ -201,6 +203,7 @@ func (a *Agent) wire() {
 			mark(uid)
 			if d, ok := a.desired.Get(uid); ok {
 				a.volumes.Update(d.Pod)
+				a.storage.Update(d.Pod)
 			}
 		},
 		// What no source wants is ended now, and its files are removed.
@@ -212,6 +215,8 @@ func (a *Agent) wire() {
 		},
 		Static: func(name types.NamespacedName) { a.mirrors.Mark(name) },
 	})
+	a.storage = node.NewLocalStorage(node.LocalStorageDeps{Active: a.desired.Active, Usage: a.volumes.Usage,
+		Evict: a.desired.Evict, Log: log})
 	a.wireStatic()
 	a.mirrors = mirror.New(mirror.Deps{API: a.deps.API, Desired: a.desired,
 		Node: func() *v1.Node { return a.node.Node() }, Log: log})
@@ -220,6 +225,12 @@ func (a *Agent) wire() {
 		Changed: mark, Event: a.event, Log: log})
 	a.node = a.newNode()
 	a.worker = a.newWorker()
+}
+
+// layers tells where an image is on the machine.
+func (a *Agent) layers(ctx context.Context, ref string) ([]string, error) {
+	image, err := a.deps.Runtime.Image(ctx, ref)
+	return image.Layers, err
 }
 
 // pulledDir is where the records of pulled images are; "" where all is in memory.
@@ -278,6 +289,7 @@ func (a *Agent) newNode() *node.Manager {
 	return node.New(node.Config{
 		Name: c.NodeName, Labels: c.Labels, Taints: c.RegisterWithTaints, ProviderID: c.ProviderID,
 		RegisterNode: c.RegisterNode, Version: c.Version, MaxPods: c.MaxPods,
+		RecursiveReadOnly:     a.volumes.RecursiveReadOnly(),
 		ExternalCloudProvider: c.CloudProvider == CloudProviderExternal, NodeIPs: c.NodeIPs,
 		StatusUpdateFrequency: c.NodeStatusUpdateFrequency, StatusReportFrequency: c.NodeStatusReportFrequency,
 		LeaseDuration: c.NodeLeaseDuration, RuntimeTimeout: c.RuntimeRequestTimeout,
@@ -291,6 +303,7 @@ func (a *Agent) newWorker() *worker.Worker {
 	config.Backoff.RestartMax = a.config.MaxContainerRestartPeriod
 	config.MaxParallelPulls = a.config.MaxParallelImagePulls
 	config.RuntimeName = a.config.ContainerRuntime
+	config.RecursiveReadOnly = a.volumes.RecursiveReadOnly()
 	config.ClusterDNS = podenv.ClusterDNS{IPs: a.config.ClusterDNS, Domain: a.config.ClusterDomain}
 	config.ResolvConf = a.config.ResolvConf
 	config.PodLogsDirectory = a.config.PodLogsDir

@@ -33,38 +33,6 @@ provisioner: kubernetes.io/no-provisioner
 volumeBindingMode: WaitForFirstConsumer
 ---
 apiVersion: v1
-kind: PersistentVolume
-metadata: {name: "@NS-local"}
-spec:
-  capacity: {storage: 1Gi}
-  accessModes: [ReadWriteOnce]
-  persistentVolumeReclaimPolicy: Retain
-  storageClassName: "@NS"
-  local: {path: "@HOST/local"}
-  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [e2e]}]}]}}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: local}
-spec: {accessModes: [ReadWriteOnce], storageClassName: "@NS", resources: {requests: {storage: 1Gi}}}
----
-apiVersion: v1
-kind: PersistentVolume
-metadata: {name: "@NS-host"}
-spec:
-  capacity: {storage: 1Gi}
-  accessModes: [ReadWriteOnce]
-  persistentVolumeReclaimPolicy: Retain
-  storageClassName: ""
-  claimRef: {namespace: "@NS", name: host}
-  hostPath: {path: "@HOST/hostpv", type: DirectoryOrCreate}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: host}
-spec: {accessModes: [ReadWriteOnce], storageClassName: "", resources: {requests: {storage: 1Gi}}}
----
-apiVersion: v1
 kind: Pod
 metadata: {name: p, labels: {app: p}, annotations: {note: "first"}}
 spec:
@@ -108,6 +76,27 @@ spec:
   - {name: local, persistentVolumeClaim: {claimName: local}}
   - {name: hostpv, persistentVolumeClaim: {claimName: host}}
 `
+
+// claimed are a persistent volume and a claim of a storage class that it is for. spec
+// are fields of the volume's.
+func claimed(volume, claim, class string, spec ...string) string {
+	return fmt.Sprintf(`---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: %q}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: %q
+  %s
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: %s}
+spec: {accessModes: [ReadWriteOnce], storageClassName: %[2]q, resources: {requests: {storage: 1Gi}}}
+`, volume, class, strings.Join(spec, "\n  "), claim)
+}
 
 // inside runs the test program in the container of a pod.
 type inside struct {
@@ -176,7 +165,10 @@ func TestVolumes(t *testing.T) {
 	t.Cleanup(func() {
 		c.kubectl(t, "", "delete", "--ignore-not-found", "--wait=false", "pv/"+ns+"-local", "pv/"+ns+"-host", "storageclass/"+ns)
 	})
-	c.apply(t, ns, strings.NewReplacer("@HOST", host, "@NS", ns).Replace(everyKind))
+	c.apply(t, ns, strings.NewReplacer("@HOST", host, "@NS", ns).Replace(everyKind+
+		claimed("@NS-local", "local", "@NS", `local: {path: "@HOST/local"}`,
+			"nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [e2e]}]}]}}")+
+		claimed("@NS-host", "host", "", `claimRef: {namespace: "@NS", name: host}`, `hostPath: {path: "@HOST/hostpv", type: DirectoryOrCreate}`)))
 	p := c.ready(t, ns, "app=p", 1)[0]
 	in := c.inside(t, &p, "c")
 

@@ -62,8 +62,19 @@ type Behavior struct {
 
 	// CPU and Memory are what the container uses while it runs.
 	CPU, Memory resource.Quantity
+	// Writes are what the container writes to its volumes.
+	Writes []Write
 	// Logs are the lines that it writes to stdout when it starts.
 	Logs []string
+}
+
+// Write is a file of Size that a container has written to the pod's Volume after
+// some time. The next incarnation writes over it, and what is not mounted is not
+// written to.
+type Write struct {
+	Volume string
+	Size   resource.Quantity
+	After  time.Duration
 }
 
 // DefaultBehavior is an ordinary server with an image of ordinary size: it is

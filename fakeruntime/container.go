@@ -368,6 +368,7 @@ func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
 func (r *Runtime) removeContainer(c *container) {
 	r.kill(c)
 	p := c.owner
+	r.keepWritten(c)
 	p.containers = slices.DeleteFunc(p.containers, func(other *container) bool { return other == c })
 	delete(r.containers, c.ID)
 	r.changed(p)

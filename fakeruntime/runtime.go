@@ -77,7 +77,12 @@ type podState struct {
 	namespace, name string
 	sandboxes       []*sandbox
 	containers      []*container
+	// written are the bytes that containers which were removed have left in a volume.
+	written map[writer]int64
 }
+
+// writer is what writes to a volume: all incarnations of a container.
+type writer struct{ container, volume string }
 
 // New returns a Runtime that has no pods.
 func New(options Options) *Runtime {

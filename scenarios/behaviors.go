@@ -89,6 +89,9 @@ func (b *Behavior) over(out fakeruntime.Behavior) fakeruntime.Behavior {
 	if !b.Memory.IsZero() {
 		out.Memory = b.Memory.Quantity
 	}
+	for _, w := range b.Writes {
+		out.Writes = append(out.Writes, fakeruntime.Write{Volume: w.Volume, Size: w.Size.Quantity, After: w.After.Duration})
+	}
 	out.Logs = b.Logs
 	return out
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"nodelet/fakeruntime"
@@ -28,6 +29,7 @@ func TestScript(t *testing.T) {
   failLivenessAfter: 3m
   cpu: 250m
   memory: 1Gi
+  writes: [{volume: data, size: 20Mi, after: 6s}]
   logs: [hello]
 - pods: {selector: app=web}
   start: 4s
@@ -54,6 +56,7 @@ func TestScript(t *testing.T) {
 	want.OOMAfter, want.IgnoreSIGTERM = 7*time.Second, true
 	want.UnreadyAfter, want.UnreadyFor, want.FailLivenessAfter = time.Minute, 2*time.Second, 3*time.Minute
 	want.Logs = []string{"hello"}
+	want.Writes = []fakeruntime.Write{{Volume: "data", Size: resource.MustParse("20Mi"), After: 6 * time.Second}}
 	if first.CPU.String() != "250m" || first.Memory.String() != "1Gi" {
 		t.Errorf("CPU %v, memory %v", first.CPU, first.Memory)
 	}

@@ -90,6 +90,7 @@ nodes:
   pull: 3s-1s
   cpu: -1
   exits: {code: x}
+  writes: [{size: 1Mi}, {volume: v, size: much}]
 ` + oneStep, []string{
 			`s.yaml:5: behaviors[0].pods.selector: "a in b": must be a label selector such as app=web: unable to parse requirement: found 'b' expected: '('`,
 			`s.yaml:5: behaviors[0].pods.name: "[": must be a name, with * and ? for what may vary`,
@@ -97,6 +98,8 @@ nodes:
 			`s.yaml:6: behaviors[0].pull: "3s-1s": must be a duration such as 2s, or two such as 1s-3s`,
 			`s.yaml:7: behaviors[0].cpu: "-1": must be a quantity such as 100m or 2Gi`,
 			`s.yaml:8: behaviors[0].exits.code: must be a whole number, not "x"`,
+			`s.yaml:9: behaviors[0].writes[1].size: "much": must be a quantity such as 100m or 2Gi`,
+			`s.yaml:9: behaviors[0].writes[0].volume: must be given: the name of a volume of the pod`,
 		}},
 		{"no action, two actions, an action without a value", head + `steps:
 - name: x
@@ -157,8 +160,8 @@ steps:
 - expect: {rollout: {kind: Pod, name: x}}
 - expect: {nodes: {ready: 1}, with: {jobs: {kind: Job}}}
 `, []string{
-			"s.yaml:5: steps[0].expect: must have exactly one of pods, nodes, object, rollout and cel",
-			"s.yaml:6: steps[1].expect: must have exactly one of pods, nodes, object, rollout and cel",
+			"s.yaml:5: steps[0].expect: must have exactly one of pods, nodes, object, rollout, file and cel",
+			"s.yaml:6: steps[1].expect: must have exactly one of pods, nodes, object, rollout, file and cel",
 			"s.yaml:7: steps[2].expect.pods: must have a number: count, ready, running, pending, succeeded, failed, terminating or restarts",
 			`s.yaml:8: steps[3].expect.pods.ready: "> x": must be a whole number, or a comparison such as ">= 3"`,
 			"s.yaml:9: steps[4].expect.nodes: must have a number: count, ready or notReady",

@@ -47,6 +47,12 @@ func (r *Runner) about(e *Expect) func(*v1.Event) bool {
 			}
 		}
 		return func(ev *v1.Event) bool { return ev.InvolvedObject.Kind == "Node" && names[ev.InvolvedObject.Name] }
+	case e.File != nil:
+		uids := map[types.UID]bool{}
+		for _, p := range r.podsMatching(e.File.PodMatch) {
+			uids[p.UID] = true
+		}
+		return func(ev *v1.Event) bool { return uids[ev.InvolvedObject.UID] }
 	case e.Object != nil:
 		return aboutObject(&e.Object.Target)
 	case e.Rollout != nil:

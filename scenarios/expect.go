@@ -14,6 +14,8 @@ import (
 const (
 	settle     = 50 * time.Millisecond
 	settleCost = 4
+	// filesEvery is how often files are looked at.
+	filesEvery = 500 * time.Millisecond
 )
 
 // Seen is what an expectation saw at a time.
@@ -115,10 +117,21 @@ func (r *Runner) expect(ctx context.Context, e *Expect) error {
 		case !time.Now().Before(deadline):
 			return r.unmet(ctx, w, nil)
 		}
+		if e.File != nil {
+			// Nobody tells of files.
+			until = earlier(until, time.Now().Add(filesEvery))
+		}
 		if err := waitFor(ctx, changed, until, max(settle, settleCost*time.Since(began))); err != nil {
 			return r.unmet(ctx, w, err)
 		}
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // note keeps what was seen, if it is something new.

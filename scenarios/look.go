@@ -31,6 +31,8 @@ func (r *Runner) look(ctx context.Context, e *Expect) (outcome, error) {
 		return r.lookObject(ctx, e)
 	case e.Rollout != nil:
 		return r.lookRollout(ctx, e.Rollout)
+	case e.File != nil:
+		return r.lookFile(e.File)
 	}
 	return r.lookCEL(ctx, e)
 }
@@ -270,6 +272,8 @@ func (e *Expect) text() string {
 		return e.Object.Target.String() + ": " + e.Object.CEL
 	case e.Rollout != nil:
 		return e.Rollout.String() + " rolled out"
+	case e.File != nil:
+		return e.File.String()
 	}
 	return e.CEL
 }

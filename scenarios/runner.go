@@ -10,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -32,6 +33,12 @@ type Cluster interface {
 // SafetyChecker is a Cluster that watches over what agents must never do.
 type SafetyChecker interface {
 	Violations() []string
+}
+
+// FileReader is a Cluster whose pods' volumes can be looked into.
+type FileReader interface {
+	// ReadVolume returns a file of a volume of a pod on a node, or fs.ErrNotExist.
+	ReadVolume(node string, uid types.UID, volume, path string) (string, error)
 }
 
 // Update tells how a scenario gets on.

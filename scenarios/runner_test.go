@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -504,4 +506,89 @@ func TestLookPods(t *testing.T) {
 			r.view.watches.Wait()
 		})
 	}
+}
+
+// files are what is in the pods' volumes, by the pod's UID.
+type files struct {
+	*world
+	mu   sync.Mutex
+	has  map[types.UID]string
+	fail error
+}
+
+func (f *files) ReadVolume(node string, uid types.UID, volume, path string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	content, ok := f.has[uid]
+	switch {
+	case f.fail != nil:
+		return "", f.fail
+	case node != "n-0000" || volume != "config" || path != "a/b" || !ok:
+		return "", fs.ErrNotExist
+	}
+	return content, nil
+}
+
+// Files are looked at also while nothing else changes.
+func TestFile(t *testing.T) {
+	const deploy = `nodes: [{name: n, count: 1}]
+steps:
+- apply: {objects: [{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {replicas: 2}}]}
+- expect: {pods: {ready: 2}}
+- expect: `
+	for _, test := range []struct {
+		expect, want string
+		fail         error
+	}{
+		{expect: `{file: {selector: app=web, volume: config, path: a/b, content: new}}`},
+		{expect: `{file: {volume: config, path: a/b, content: old, pods: 1}, within: 4s}`},
+		{expect: `{file: {volume: config, path: other, absent: true}}`},
+		{expect: `{file: {volume: config, path: a/b, content: new, pods: ">= 2"}, within: 4s}`,
+			want: `not within 4s: expected file pods >= 2 config/a/b: "new", last saw "new" in 1, "old" in 1, of 2`},
+		{expect: `{file: {volume: config, path: a/b, absent: true}, within: 1m}`,
+			want: `not within 1m0s: expected file config/a/b: none, last saw "new" in 2, of 2`},
+		{expect: `{file: {name: other, volume: config, path: a/b, content: x}, within: 1s}`,
+			want: `not within 1s: expected file (other) config/a/b: "x", last saw no pods`},
+		{expect: `{file: {volume: config, path: a/b, content: x}}`, fail: errors.New("broken"),
+			want: "reading a/b of volume config of pod default/web-"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			f := &files{world: w, has: map[types.UID]string{"web-0": "old", "web-1": "old"}, fail: test.fail}
+			for i, uid := range []types.UID{"web-0", "web-1"} {
+				time.AfterFunc(time.Duration(5*i+5)*time.Second+aside, func() {
+					f.mu.Lock()
+					defer f.mu.Unlock()
+					f.has[uid] = "new"
+				})
+			}
+			all, err := Decode("s.yaml", []byte(head+deploy+test.expect))
+			if err != nil {
+				t.Fatal(err)
+			}
+			result, err := play(t.Context(), all[0], f, w.clients(), Hooks{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if err := result.Err(); err != nil {
+				got = err.Error()
+			}
+			if !strings.Contains(got, test.want) || (got == "") != (test.want == "") {
+				t.Errorf("%s: %s\nwant %s", test.expect, got, test.want)
+			}
+			time.Sleep(time.Minute)
+		})
+	}
+}
+
+// A cluster whose volumes cannot be looked into says so.
+func TestFileOfNoReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		result := w.play(t.Context(), "nodes: []\nsteps:\n- expect: {file: {volume: config, path: a, content: x}}\n", nil)
+		if err := result.Err(); err == nil || !strings.Contains(err.Error(), "cannot be looked into") {
+			t.Errorf("error %v", err)
+		}
+	})
 }

@@ -117,7 +117,15 @@ type Behavior struct {
 
 	CPU    Quantity `yaml:"cpu"`
 	Memory Quantity `yaml:"memory"`
+	Writes []Write  `yaml:"writes"`
 	Logs   []string `yaml:"logs"`
+}
+
+// Write has a container write to a volume of its pod.
+type Write struct {
+	Volume string   `yaml:"volume"`
+	Size   Quantity `yaml:"size"`
+	After  Duration `yaml:"after"`
 }
 
 // Exit has a container end by itself.
@@ -214,6 +222,7 @@ type Expect struct {
 	Nodes   *NodesExpect  `yaml:"nodes"`
 	Object  *ObjectExpect `yaml:"object"`
 	Rollout *Target       `yaml:"rollout"`
+	File    *FileExpect   `yaml:"file"`
 	// CEL is an expression over the lists pods and nodes, the names of the
 	// killed nodes in killed, and the lists of With.
 	CEL  string                `yaml:"cel"`
@@ -248,6 +257,22 @@ type PodsExpect struct {
 	Terminating *Count `yaml:"terminating"`
 	// Restarts is of each pod's containers summed; it must hold for every pod.
 	Restarts *Count `yaml:"restarts"`
+}
+
+// FileExpect looks at a file in a volume of pods, as their containers see it: a config
+// map's, a secret's, a downwardAPI's or a projected one. Pods that have ended or are
+// being deleted do not count.
+type FileExpect struct {
+	PodMatch `yaml:",inline"`
+
+	Volume string `yaml:"volume"`
+	// Path is below the volume.
+	Path string `yaml:"path"`
+	// Content is the whole of the file, or with Absent there is none.
+	Content *string `yaml:"content"`
+	Absent  bool    `yaml:"absent"`
+	// Pods is of how many that holds; of all, at least one, unless set.
+	Pods *Count `yaml:"pods"`
 }
 
 // NodesExpect counts nodes. All counts that are set must hold.

@@ -194,7 +194,13 @@ func (c *checker) nodeNames(at string, names []string) {
 
 func (c *checker) behaviors(at string, list []Behavior) {
 	for i := range list {
-		c.pods(fmt.Sprintf("%s[%d].pods", at, i), &list[i].Pods)
+		at := fmt.Sprintf("%s[%d]", at, i)
+		c.pods(at+".pods", &list[i].Pods)
+		for j, w := range list[i].Writes {
+			if w.Volume == "" {
+				c.fault(fmt.Sprintf("%s.writes[%d].volume", at, j), "must be given: the name of a volume of the pod")
+			}
+		}
 	}
 }
 
@@ -335,13 +341,13 @@ func (c *checker) expect(at string, e *Expect) {
 		name string
 		set  bool
 	}{{"pods", e.Pods != nil}, {"nodes", e.Nodes != nil}, {"object", e.Object != nil}, {"rollout", e.Rollout != nil},
-		{"cel", e.CEL != ""}} {
+		{"file", e.File != nil}, {"cel", e.CEL != ""}} {
 		if form.set {
 			set = append(set, form.name)
 		}
 	}
 	if len(set) != 1 {
-		c.fault(at, "must have exactly one of pods, nodes, object, rollout and cel")
+		c.fault(at, "must have exactly one of pods, nodes, object, rollout, file and cel")
 		return
 	}
 	if len(e.With) > 0 && e.CEL == "" {
@@ -370,6 +376,8 @@ func (c *checker) expect(at string, e *Expect) {
 		if kind := e.Rollout.Kind; kind != "" && rollouts[strings.ToLower(kind)] == nil {
 			c.fault(at+".rollout.kind", "%q: must be Deployment, StatefulSet or DaemonSet", kind)
 		}
+	case e.File != nil:
+		c.file(at+".file", e.File)
 	default:
 		names := []string{"pods", "nodes", "killed"}
 		for name, list := range e.With {
@@ -380,6 +388,18 @@ func (c *checker) expect(at string, e *Expect) {
 			c.selector(at+".with."+name+".selector", list.Selector)
 		}
 		c.compile(at+".cel", e, e.CEL, names)
+	}
+}
+
+func (c *checker) file(at string, f *FileExpect) {
+	c.pods(at, &f.PodMatch)
+	for name, value := range map[string]string{"volume": f.Volume, "path": f.Path} {
+		if value == "" {
+			c.fault(at+"."+name, "must be given")
+		}
+	}
+	if (f.Content == nil) != f.Absent {
+		c.fault(at, "must have either content or absent: true")
 	}
 }
 

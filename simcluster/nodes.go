@@ -16,9 +16,11 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
 
 	"nodelet/agent"
 	"nodelet/agent/kubeapi"
+	"nodelet/agent/pod"
 	"nodelet/agent/volume"
 	"nodelet/fakeruntime"
 )
@@ -73,6 +75,7 @@ type simNode struct {
 	name    string
 	machine *machine
 	runtime *fakeruntime.Runtime
+	volumes *volume.Memory
 	link    *link
 	config  agent.Config
 	deps    agent.Deps
@@ -162,9 +165,11 @@ func (f *fleet) newNode(name string, index int, g *NodeGroup) (*simNode, error) 
 	random := f.rand(name)
 	n.machine = newMachine(name, address, capacity)
 	n.runtime = fakeruntime.New(fakeruntime.Options{Rand: random, Script: f.script, PodCIDR: podCIDR, HostIP: address})
+	n.volumes = volume.NewMemory()
+	n.volumes.Written = n.runtime.Written
 	n.config = f.agentConfig(name, g)
 	n.deps = agent.Deps{Runtime: n.runtime, Prober: n.runtime, Machine: n.machine, API: api,
-		VolumeStore: volume.NewMemory(), Rand: random, Logger: f.agentLog()}
+		VolumeStore: n.volumes, Rand: random, Logger: f.agentLog()}
 	if f.hub != nil {
 		n.deps.Watches = &linkedWatches{hub: f.hub, link: n.link}
 	}
@@ -254,6 +259,16 @@ func (c *Cluster) Nodes() []string {
 	c.fleet.mu.Lock()
 	defer c.fleet.mu.Unlock()
 	return slices.Sorted(maps.Keys(c.fleet.nodes))
+}
+
+// ReadVolume returns a file of a volume of a pod on a node, as its containers see it,
+// or fs.ErrNotExist.
+func (c *Cluster) ReadVolume(node string, uid types.UID, volume, path string) (string, error) {
+	n, err := c.fleet.node(node)
+	if err != nil {
+		return "", err
+	}
+	return n.volumes.ReadFile(pod.UID(uid), volume, path)
 }
 
 // SetScript has all containers, those that run too, behave otherwise from now on.

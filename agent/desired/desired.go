@@ -220,6 +220,29 @@ func (s *Set) Forget(uid pod.UID) {
 	}
 }
 
+// Evict has a pod end for what it uses, which the reason says to its owner. One that
+// has ended, or of which nothing was to run, is left alone.
+func (s *Set) Evict(uid pod.UID, reason string) {
+	s.mu.Lock()
+	e, ok := s.pods[uid]
+	evicted := ok && e.takesRoom() && e.Evicted == ""
+	if evicted {
+		e.Evicted = reason
+	}
+	s.mu.Unlock()
+	if evicted {
+		s.hooks.Changed(uid)
+	}
+}
+
+// Active returns the newest objects of the pods of which something may run, in no
+// order.
+func (s *Set) Active() []*v1.Pod {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active()
+}
+
 // add admits or rejects a new pod. The lock is held, so that two pods cannot
 // both take the last room.
 func (s *Set) add(source pod.Source, p *v1.Pod) {
@@ -253,11 +276,16 @@ func (s *Set) preempt(uids []pod.UID) {
 func (s *Set) active() []*v1.Pod {
 	active := make([]*v1.Pod, 0, len(s.pods))
 	for _, e := range s.pods {
-		if e.Rejection == nil && !e.ended && !e.Preempted && !pod.IsTerminal(e.Pod.Status.Phase) {
+		if e.takesRoom() {
 			active = append(active, e.Pod)
 		}
 	}
 	return active
+}
+
+// takesRoom reports whether something of the pod runs or is to run, and goes on to.
+func (e *entry) takesRoom() bool {
+	return e.Rejection == nil && !e.ended && !e.Preempted && !pod.IsTerminal(e.Pod.Status.Phase)
 }
 
 // without returns pods less the one with p's UID.

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/registry"
+	"github.com/docker/docker/api/types/storage"
 
 	"nodelet/agent/podruntime"
 )
@@ -124,7 +126,22 @@ func (r *Runtime) Image(ctx context.Context, ref string) (podruntime.Image, erro
 	if i.Config != nil {
 		found.User = i.Config.User
 	}
+	found.Layers = layers(i.GraphDriver)
 	return found, nil
+}
+
+// layers are where the engine has an image, the uppermost first. Only with the
+// overlay2 driver are these directories as they are.
+func layers(driver storage.DriverData) []string {
+	upper := driver.Data["UpperDir"]
+	if driver.Name != "overlay2" || upper == "" {
+		return nil
+	}
+	all := []string{upper}
+	if lower := driver.Data["LowerDir"]; lower != "" {
+		all = append(all, strings.Split(lower, ":")...)
+	}
+	return all
 }
 
 // imageRef is how statuses name an image: as it can be pulled, by the digest

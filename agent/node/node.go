@@ -1,6 +1,7 @@
 // Package node keeps this machine's Node object: it registers it
 // (register.go), computes its status and writes it when it has changed or the
-// report is due (status.go), and keeps its lease.
+// report is due (status.go), and keeps its lease. localstorage.go ends pods that use
+// more of its disk than they may.
 //
 // See https://kubernetes.io/docs/reference/node/node-status/. Reasons, messages
 // and periods are the kubelet's.
@@ -71,6 +72,9 @@ type Config struct {
 	// Version is the version that the node reports as its kubelet's.
 	Version string
 	MaxPods int
+	// RecursiveReadOnly says that mounts can be read-only with all that is mounted
+	// below.
+	RecursiveReadOnly bool
 	// StatusUpdateFrequency is how often the status is computed,
 	// StatusReportFrequency how often it is written though nothing changed.
 	StatusUpdateFrequency time.Duration

@@ -100,6 +100,14 @@ func (m *Manager) askRuntime(ctx context.Context) {
 	}
 }
 
+// runtimeHandlers are what the node can do for pods of a RuntimeClass, or, as here,
+// of none.
+func (m *Manager) runtimeHandlers() []v1.NodeRuntimeHandler {
+	userNamespaces := false
+	return []v1.NodeRuntimeHandler{{Features: &v1.NodeRuntimeHandlerFeatures{
+		RecursiveReadOnlyMounts: &m.config.RecursiveReadOnly, UserNamespaces: &userNamespaces}}}
+}
+
 // setStatus makes n's status what is known now.
 func (m *Manager) setStatus(ctx context.Context, n *v1.Node) error {
 	facts, err := m.Machine.Facts(ctx)
@@ -116,6 +124,7 @@ func (m *Manager) setStatus(ctx context.Context, n *v1.Node) error {
 	}
 	s.NodeInfo = info
 	s.DaemonEndpoints.KubeletEndpoint.Port = kubeletPort
+	s.RuntimeHandlers = m.runtimeHandlers()
 	m.setImages(ctx, s)
 	m.setConditions(s)
 	if m.VolumesInUse != nil {

@@ -67,6 +67,7 @@ const (
 	ReasonImagePullBackOff = "ImagePullBackOff"
 	ReasonDeadlineExceeded = "DeadlineExceeded"
 	ReasonPreempting       = "Preempting"
+	ReasonEvicted          = "Evicted"
 )
 
 // Kind is what an action does.
@@ -192,6 +193,10 @@ func (p *planner) phase() pod.Phase {
 		return pod.Syncing
 	}
 	d := p.Desired
+	if d.Evicted != "" && p.History.End == nil {
+		p.result.End = &End{ReasonEvicted, d.Evicted}
+		return pod.Terminating
+	}
 	if p.History.Phase != pod.Syncing || !d.Removed.IsZero() || d.Rejection != nil ||
 		d.Pod.DeletionTimestamp != nil || pod.IsTerminal(d.Pod.Status.Phase) {
 		return pod.Terminating

@@ -33,6 +33,7 @@ import (
 //	delete          [grace=SECONDS], or removed, from the API server
 //	reject          reason=R
 //	preempt         the pod is to make room for a critical one
+//	evict           the pod uses too much
 //	unknown         no source knows the pod (any more)
 //	image NAME      IMAGE changes the spec
 //	resize NAME     CPU/MEMORY changes the request of CPU and the limit of memory, or
@@ -101,6 +102,8 @@ func (l *life) do(t *testing.T, d *datadriven.TestData) string {
 		})
 	case "preempt":
 		l.change(func(next *pod.Desired) { next.Preempted = true })
+	case "evict":
+		l.change(func(next *pod.Desired) { next.Evicted = "It uses too much. " })
 	case "unknown":
 		l.desired = nil
 	case "sources-not-ready":

@@ -11,6 +11,9 @@ import (
 // MinimumGrace is what every container gets at least, as with the kubelet.
 const MinimumGrace = 2 * time.Second
 
+// evictionGrace is what a pod gets that is evicted for what it uses.
+const evictionGrace = time.Second
+
 // terminate plans for a pod that is to end: containers first, sidecars after
 // them in reverse order, then the sandbox; and of a pod that is to vanish
 // everything is removed.
@@ -180,5 +183,9 @@ func (p *planner) graceOf(c *pod.Container) time.Duration {
 
 // grace is how long the pod may take to end.
 func (p *planner) grace() time.Duration {
-	return time.Duration(pod.TerminationGrace(p.Desired.Pod)) * time.Second
+	grace := time.Duration(pod.TerminationGrace(p.Desired.Pod)) * time.Second
+	if p.Desired.Evicted != "" {
+		grace = min(grace, evictionGrace)
+	}
+	return grace
 }

@@ -55,6 +55,9 @@ type Desired struct {
 	Rejection *Rejection
 	// Preempted says that the pod is to end, to make room for a critical one.
 	Preempted bool
+	// Evicted is why the pod is to end for what it uses, for its owner; "" if it may
+	// stay.
+	Evicted string
 	// FirstSeen is when this agent first heard of the pod.
 	FirstSeen time.Time
 }

@@ -101,6 +101,9 @@ type Image struct {
 	// User is the user that the image's configuration names: a name, a number,
 	// or empty for root.
 	User string
+	// Layers are the directories of the machine that make up the image's file system,
+	// each over those after it; nil where the runtime does not tell.
+	Layers []string
 }
 
 // ExecOptions is a command to run in a container.

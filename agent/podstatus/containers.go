@@ -79,7 +79,7 @@ func (in *Input) containerStatus(c *v1.Container, old *v1.ContainerStatus) v1.Co
 		ImageID:      cmp.Or(cur.ImageRef, cur.ImageID),
 		ContainerID:  in.containerID(cur),
 		RestartCount: int32(cur.Attempt),
-		VolumeMounts: volumeMounts(c),
+		VolumeMounts: in.volumeMounts(c),
 	}
 	if old != nil {
 		// The runtime may have lost newer incarnations.
@@ -141,7 +141,7 @@ func (in *Input) absent(c *v1.Container, old *v1.ContainerStatus) v1.ContainerSt
 	status := v1.ContainerStatus{
 		Name:         c.Name,
 		Image:        c.Image,
-		VolumeMounts: volumeMounts(c),
+		VolumeMounts: in.volumeMounts(c),
 		State:        in.waitingState(c),
 	}
 	setResources(c, nil, &status)
@@ -275,15 +275,18 @@ func setResources(c *v1.Container, cur *pod.Container, status *v1.ContainerStatu
 	status.Resources = &resources
 }
 
-// volumeMounts echoes the container's mounts; recursive read-only ones are
-// settled when they are made.
-func volumeMounts(c *v1.Container) []v1.VolumeMountStatus {
+// volumeMounts echoes the container's mounts, and says which are read-only with all
+// that is mounted below.
+func (in *Input) volumeMounts(c *v1.Container) []v1.VolumeMountStatus {
 	var mounts []v1.VolumeMountStatus
 	for i := range c.VolumeMounts {
 		m := &c.VolumeMounts[i]
 		status := v1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
 		if m.ReadOnly {
 			mode := v1.RecursiveReadOnlyDisabled
+			if recursive, err := pod.RecursiveReadOnly(m, in.RecursiveReadOnly); err == nil && recursive {
+				mode = v1.RecursiveReadOnlyEnabled
+			}
 			status.RecursiveReadOnly = &mode
 		}
 		mounts = append(mounts, status)

@@ -37,7 +37,10 @@ type Input struct {
 	HostIPs []string
 	// RuntimeName is the scheme of container IDs: docker://….
 	RuntimeName string
-	Now         time.Time
+	// RecursiveReadOnly says that mounts can be read-only with all that is mounted
+	// below.
+	RecursiveReadOnly bool
+	Now               time.Time
 }
 
 // Compute returns the pod's status. Conditions that the node does not own are

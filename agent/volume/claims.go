@@ -25,7 +25,7 @@ const claimProtection = "kubernetes.io/pvc-protection"
 // claim. Once bound it stays, so that is remembered.
 func (m *Manager) lookUpClaim(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volume) error {
 	name := claimName(p, spec)
-	if name == "" || m.Claims == nil || e.known.claims[spec.Name] != nil {
+	if name == "" || m.Claims == nil || e.known.claim(spec.Name) != nil {
 		return nil
 	}
 	pv, err := m.claimed(ctx, p, name, spec.Ephemeral != nil)
@@ -35,7 +35,7 @@ func (m *Manager) lookUpClaim(ctx context.Context, e *entry, p *v1.Pod, spec *v1
 	if err := checkMode(p, spec.Name, pv); err != nil {
 		return err
 	}
-	put(&e.known.claims, spec.Name, pv)
+	e.known.keepClaim(spec.Name, pv)
 	return nil
 }
 

@@ -32,7 +32,7 @@ func (m *Manager) publish(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Vol
 		return err
 	}
 	giveGroup, err := m.CSI.Publish(ctx, &pod.CSIVolume{
-		Pod: p, Name: v.Name, Inline: spec.CSI, Persistent: e.known.claims[spec.Name], ReadOnly: v.ReadOnly, Target: target,
+		Pod: p, Name: v.Name, Inline: spec.CSI, Persistent: e.known.claim(spec.Name), ReadOnly: v.ReadOnly, Target: target,
 		Token: func(audience string, seconds *int64) (authentication.TokenRequestStatus, error) {
 			b := &builder{Manager: m, ctx: ctx, entry: e, pod: p}
 			t, err := b.current(&v1.ServiceAccountTokenProjection{Audience: audience, ExpirationSeconds: seconds})
@@ -50,7 +50,7 @@ func (m *Manager) publish(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Vol
 
 // republish has a volume's driver called again, if it wants to be.
 func (m *Manager) republish(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volume) error {
-	if !m.CSI.Republishes(ctx, spec.CSI, e.known.claims[spec.Name]) {
+	if !m.CSI.Republishes(ctx, spec.CSI, e.known.claim(spec.Name)) {
 		return nil
 	}
 	v, err := m.volume(e, p, spec)
@@ -81,6 +81,6 @@ func (m *Manager) isPublished(e *entry, spec *v1.Volume) bool {
 	if m.CSI == nil {
 		return false
 	}
-	pv := e.known.claims[spec.Name]
+	pv := e.known.claim(spec.Name)
 	return spec.CSI != nil || pv != nil && pv.Spec.CSI != nil
 }

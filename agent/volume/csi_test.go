@@ -34,6 +34,8 @@ type drivers struct {
 	group, republish bool
 	err              error
 	hang             chan struct{}
+	// hung is how many calls wait.
+	hung int
 }
 
 func (d *drivers) Publish(ctx context.Context, v *pod.CSIVolume) (bool, error) {
@@ -44,6 +46,8 @@ func (d *drivers) Publish(ctx context.Context, v *pod.CSIVolume) (bool, error) {
 	d.tokens = append(d.tokens, token.Token)
 	hang := d.hang
 	if hang != nil {
+		d.hung++
+		defer func() { d.hung-- }()
 		d.mu.Unlock()
 		select {
 		case <-hang:
@@ -117,6 +121,7 @@ func TestCSIVolumes(t *testing.T) {
 	d.group = true
 	w.mount(p)
 	data, own := w.vol("csi/pv/mount"), w.vol("csi/own/mount")
+	slices.SortFunc(d.published, func(a, b pod.CSIVolume) int { return -strings.Compare(a.Name, b.Name) })
 	for i, want := range []pod.CSIVolume{{Name: "pv", Target: data}, {Name: "own", Target: own, ReadOnly: true}} {
 		if got := d.published[i]; got.Name != want.Name || got.Target != want.Target || got.ReadOnly != want.ReadOnly ||
 			(got.Persistent == nil) != (i == 1) || (got.Inline == nil) != (i == 0) || got.Pod != p {

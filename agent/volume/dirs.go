@@ -30,6 +30,7 @@ const (
 //
 //	pods/<uid>/volumes/kubernetes.io~<kind>/<volume>
 //	pods/<uid>/volume-subpaths/<volume>/<container>/<index of the mount>
+//	pods/<uid>/volume-readonly/<volume>/<container>/<index of the mount>
 //
 // Containers may run as any user and may change all that they can write to while
 // the agent works. What they can write to is an emptyDir or a hostPath and below
@@ -160,6 +161,8 @@ func (d *Dirs) SetUp(v *Volume) error {
 		return d.setUpNFS(v, dir)
 	case CSIDriver:
 		return d.setUpPublished(v, dir)
+	case Image:
+		return d.setUpImage(v, dir)
 	case Other:
 		return fmt.Errorf("unsupported volume type %q", v.Type)
 	case ConfigMap:

@@ -51,11 +51,14 @@ func failedStep(volume string, err error) error {
 // failures are those of a pod's volumes.
 type failures struct {
 	errs []error
-	// volumes are those that failed; causes are of those of which it is not known
+	// volumes are those that are not set up; causes are of those of which it is not known
 	// what they are, unknown, and of those that are not attached.
 	volumes, unknown, unattached []string
 	causes                       []string
 }
+
+// pending says that a volume is still being set up.
+func (f *failures) pending(volume string) { f.volumes = append(f.volumes, volume) }
 
 func (f *failures) add(volume string, err error) {
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -20,15 +21,22 @@ var errStopped = errors.New("stopped")
 // breakAt makes the n-th change of the file system fail, and with crash all that
 // follow. It returns whether it has come to that.
 func (w *world) breakAt(n int, crash bool) (reached func() bool) {
+	var mu sync.Mutex
 	var count int
 	w.dirs.step = func(string, string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		count++
 		if count == n || crash && count > n {
 			return errStopped
 		}
 		return nil
 	}
-	return func() bool { return count >= n }
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return count >= n
+	}
 }
 
 // everyStep plays a call with each of its steps failing: alone, the same agent
@@ -39,7 +47,7 @@ func everyStep(t *testing.T, prepare func(t *testing.T) *world, call func(w *wor
 		steps := 0
 		for n := 1; ; n++ {
 			reached := true
-			t.Run(fmt.Sprintf("crash=%v/%d", crash, n), func(t *testing.T) {
+			passed := t.Run(fmt.Sprintf("crash=%v/%d", crash, n), func(t *testing.T) {
 				w := prepare(t)
 				came := w.breakAt(n, crash)
 				err := call(w)
@@ -53,6 +61,10 @@ func everyStep(t *testing.T, prepare func(t *testing.T) *world, call func(w *wor
 				check(w)
 				recover(w)
 			})
+			if !passed {
+				// What failed may have been at every step.
+				return
+			}
 			if !reached {
 				break
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,18 +14,71 @@ import (
 	"nodelet/agent/podenv"
 )
 
-// known is what a pod's volumes need not ask for again. The zero value is ready.
+// known is what a pod's volumes need not ask for again. The zero value is ready. The
+// volumes may be set up beside each other.
 type known struct {
-	tokens tokens
+	// renewing is held while a token is asked for, so that volumes that want the
+	// same one share it.
+	renewing sync.Mutex
+	tokens   tokens
+
+	mu sync.Mutex
 	// configMaps and secrets are the immutable ones, by name. They are the
 	// objects that Objects has, so they cost nothing while it keeps them.
 	configMaps map[string]*v1.ConfigMap
 	secrets    map[string]*v1.Secret
 	// claims are the persistent volumes, by the volumes' names in the pod.
 	claims map[string]*v1.PersistentVolume
-	// unused are the volumes that were not set up for want of a container that
-	// mounts them.
-	unused []string
+}
+
+func (k *known) configMap(name string) (o *v1.ConfigMap, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	o, ok = k.configMaps[name]
+	return o, ok
+}
+
+func (k *known) keepConfigMap(name string, o *v1.ConfigMap) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	put(&k.configMaps, name, o)
+}
+
+func (k *known) secret(name string) (o *v1.Secret, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	o, ok = k.secrets[name]
+	return o, ok
+}
+
+func (k *known) keepSecret(name string, o *v1.Secret) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	put(&k.secrets, name, o)
+}
+
+// claim is the persistent volume of a volume, nil if it has none or it is not known
+// yet.
+func (k *known) claim(volume string) *v1.PersistentVolume {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.claims[volume]
+}
+
+func (k *known) keepClaim(volume string, pv *v1.PersistentVolume) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	put(&k.claims, volume, pv)
+}
+
+// forget empties it, when nothing is being set up any more.
+func (k *known) forget() {
+	k.renewing.Lock()
+	k.tokens = nil
+	k.renewing.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.configMaps, k.secrets, k.claims = nil, nil, nil
 }
 
 // builder puts together one volume's files.
@@ -127,7 +181,7 @@ func (b *builder) keys(keys map[string][]byte, items []v1.KeyToPath, optional *b
 }
 
 func (b *builder) configMap(name string, items []v1.KeyToPath, optional *bool) error {
-	object, ok := b.entry.known.configMaps[name]
+	object, ok := b.entry.known.configMap(name)
 	if !ok {
 		var err error
 		object, err = b.Objects.ConfigMap(b.ctx, b.pod.Namespace, name)
@@ -140,7 +194,7 @@ func (b *builder) configMap(name string, items []v1.KeyToPath, optional *bool) e
 			return err
 		}
 		if isTrue(object.Immutable) {
-			put(&b.entry.known.configMaps, name, object)
+			b.entry.known.keepConfigMap(name, object)
 		}
 	}
 	keys := make(map[string][]byte, len(object.Data)+len(object.BinaryData))
@@ -152,7 +206,7 @@ func (b *builder) configMap(name string, items []v1.KeyToPath, optional *bool) e
 }
 
 func (b *builder) secret(name string, items []v1.KeyToPath, optional *bool) error {
-	object, ok := b.entry.known.secrets[name]
+	object, ok := b.entry.known.secret(name)
 	if !ok {
 		var err error
 		object, err = b.Objects.Secret(b.ctx, b.pod.Namespace, name)
@@ -165,7 +219,7 @@ func (b *builder) secret(name string, items []v1.KeyToPath, optional *bool) erro
 			return err
 		}
 		if isTrue(object.Immutable) {
-			put(&b.entry.known.secrets, name, object)
+			b.entry.known.keepSecret(name, object)
 		}
 	}
 	return b.keys(object.Data, items, optional, "references non-existent secret key")

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"cmp"
+	"context"
 	"io/fs"
 	"path"
 	"slices"
@@ -16,6 +17,10 @@ import (
 // containers would do with them. It has volumes of every type. All methods may be
 // called concurrently.
 type Memory struct {
+	// Written is what the containers of a pod have written to one of its volumes, in
+	// bytes; nil for nothing. It is set before the first use.
+	Written func(uid pod.UID, volume string) int64
+
 	mu   sync.Mutex
 	pods map[pod.UID][]memoryVolume
 }
@@ -100,6 +105,9 @@ func (s *Memory) volume(uid pod.UID, name string) *memoryVolume {
 	return nil
 }
 
+// RecursiveReadOnly is in Store.
+func (s *Memory) RecursiveReadOnly() bool { return true }
+
 // HostPath is in VolumeStore. The path exists nowhere.
 func (s *Memory) HostPath(v *Volume, sub SubPath) (string, error) {
 	dir := v.Path
@@ -120,6 +128,14 @@ func (s *Memory) TearDown(uid pod.UID) error {
 		s.pods[uid] = nil
 	}
 	return nil
+}
+
+// Usage is in VolumeStore.
+func (s *Memory) Usage(_ context.Context, v *Volume) (int64, error) {
+	if s.Written == nil {
+		return 0, nil
+	}
+	return s.Written(v.Pod, v.Name), nil
 }
 
 // ReadFile returns a file of a pod's volume, or fs.ErrNotExist.

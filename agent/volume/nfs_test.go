@@ -5,6 +5,7 @@ package volume
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,8 +18,8 @@ func fakeMount(t *testing.T) (record func() string) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "record")
 	const script = `#!/bin/sh
-printf '%s ' "$@" | sed "s|/[^ ]*/volumes/|DIR/|" >>RECORD
-echo >>RECORD
+line=$(printf '%s ' "$@" | sed "s|/[^ ]*/volumes/|DIR/|")
+echo "$line" >>RECORD
 case "$*" in *gone:*) echo "mount.nfs: Connection timed out" >&2; exit 32; esac
 for last; do :; done
 exec /usr/bin/env PATH=REST mount -t tmpfs tmpfs "$last"
@@ -28,7 +29,10 @@ exec /usr/bin/env PATH=REST mount -t tmpfs tmpfs "$last"
 	t.Setenv("PATH", dir+":"+path)
 	return func() string {
 		data, _ := os.ReadFile(file)
-		return strings.ReplaceAll(string(data), " \n", "\n")
+		// They come in no order.
+		lines := strings.SplitAfter(strings.ReplaceAll(string(data), " \n", "\n"), "\n")
+		slices.Sort(lines)
+		return strings.Join(lines, "")
 	}
 }
 

@@ -23,6 +23,7 @@ const eventFailedMount = "FailedMount"
 func (m *Manager) Run(ctx context.Context) {
 	var refreshers sync.WaitGroup
 	defer refreshers.Wait()
+	defer m.endSetups()
 	for {
 		due, next := m.due(time.Now())
 		for _, e := range due {

@@ -24,6 +24,9 @@ func (d *Dirs) UnmountSubPaths(uid pod.UID) error {
 	if err != nil {
 		return err
 	}
+	if err := d.detachReadOnly(uid); err != nil {
+		return err
+	}
 	return d.unmountAll(filepath.Join(dir, subPathsDir))
 }
 
@@ -33,12 +36,13 @@ func (d *Dirs) TearDown(uid pod.UID) error {
 	if err != nil {
 		return err
 	}
-	for _, part := range []string{subPathsDir, "volumes"} {
-		if err := d.unmountAll(filepath.Join(dir, part)); err != nil {
-			return err
-		}
+	if err := d.UnmountSubPaths(uid); err != nil {
+		return err
 	}
-	for _, part := range []string{subPathsDir, "volumes"} {
+	if err := d.unmountAll(filepath.Join(dir, "volumes")); err != nil {
+		return err
+	}
+	for _, part := range []string{readOnlyDir, subPathsDir, "volumes"} {
 		if err := d.removeTree(filepath.Join(dir, part)); err != nil {
 			return err
 		}
@@ -226,6 +230,9 @@ func (r *remover) empty(dir *os.File, depth int) error {
 	}
 }
 
+// errMounted says that something is mounted where nothing should be.
+var errMounted = errors.New("still mounted")
+
 // openUnmounted opens a directory on which nothing is mounted.
 func openUnmounted(parent *os.File, name string) (*os.File, error) {
 	path := filepath.Join(parent.Name(), name)
@@ -236,7 +243,7 @@ func openUnmounted(parent *os.File, name string) (*os.File, error) {
 		fd, err = openSameDevice(parent, name, flags)
 	}
 	if errors.Is(err, unix.EXDEV) {
-		return nil, fmt.Errorf("still mounted: %q", path)
+		return nil, fmt.Errorf("%w: %q", errMounted, path)
 	}
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}

@@ -64,13 +64,15 @@ func (m *Manager) volume(e *entry, p *v1.Pod, spec *v1.Volume) (*Volume, error) 
 		v.setNFS(s.NFS, s.NFS.ReadOnly, nil)
 	case s.CSI != nil && m.CSI != nil:
 		v.Kind, v.ReadOnly = CSIDriver, isTrue(s.CSI.ReadOnly)
+	case s.Image != nil && m.Layers != nil:
+		v.Kind, v.ReadOnly = Image, true
 	case s.EmptyDir != nil:
 		v.Kind, v.Medium = EmptyDir, s.EmptyDir.Medium
 		if strings.HasPrefix(string(v.Medium), string(v1.StorageMediumHugePages)) {
 			v.PageSize, err = pageSize(p, v.Medium)
 		}
-	case e.known.claims[spec.Name] != nil:
-		err = v.setClaimed(e.known.claims[spec.Name], isReadOnlyClaim(s), m.CSI != nil, m.Node())
+	case e.known.claim(spec.Name) != nil:
+		err = v.setClaimed(e.known.claim(spec.Name), isReadOnlyClaim(s), m.CSI != nil, m.Node())
 	case *s == v1.VolumeSource{}:
 		v.Kind = EmptyDir
 	default:

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,9 @@ import (
 type Store interface {
 	PodStore
 	VolumeStore
+	// RecursiveReadOnly reports whether a mount can be read-only with all that is
+	// mounted below it.
+	RecursiveReadOnly() bool
 }
 
 // PodStore keeps the pods' directories.
@@ -44,6 +48,10 @@ type VolumeStore interface {
 	// TearDown unmounts and removes all of a pod's volumes. Those of CSI drivers
 	// were unmounted before.
 	TearDown(uid pod.UID) error
+	// Usage is what an emptyDir takes of the disk, in bytes. It may be called
+	// together with others for the same pod, and with an error it is what was found
+	// until then.
+	Usage(ctx context.Context, v *Volume) (int64, error)
 }
 
 // Kind is a kind of volume, as the kubelet's directories name it.
@@ -62,6 +70,8 @@ const (
 	NFS Kind = "nfs"
 	// CSIDriver is what a CSI driver mounts.
 	CSIDriver Kind = "csi"
+	// Image is the file system of an image.
+	Image Kind = "image"
 	// Other is what the agent cannot make; Volume.Type says what it is.
 	Other Kind = "other"
 )
@@ -92,6 +102,8 @@ type Volume struct {
 	PathType v1.HostPathType
 	// Options are those that the system's mount is given for an NFS volume.
 	Options []string
+	// Layers are the directories that an image is made of, each over those after it.
+	Layers []string
 	// ReadOnly is for volumes that no container of the pod may write to.
 	ReadOnly bool
 	// FSGroup is the group that is to have the volume; nil for none.
@@ -116,7 +128,8 @@ type File struct {
 	User *int64
 }
 
-// SubPath is a path in a volume that a container mounts in place of the whole.
+// SubPath is a path in a volume that a container mounts in place of the whole, and
+// how it does.
 type SubPath struct {
 	// Path is relative to the volume; empty for all of it.
 	Path string
@@ -124,6 +137,9 @@ type SubPath struct {
 	// pod's subpaths apart.
 	Container string
 	Index     int
+	// RecursiveReadOnly keeps the container from writing to what is mounted below the
+	// path too.
+	RecursiveReadOnly bool
 }
 
 // dir is the volume's directory below the pod's; a hostPath has none. That of a CSI

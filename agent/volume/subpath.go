@@ -9,16 +9,66 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	v1 "k8s.io/api/core/v1"
 )
 
-// subPathsDir is where a pod's subpaths are mounted.
-const subPathsDir = "volume-subpaths"
+// subPathsDir is where a pod's subpaths are mounted, readOnlyDir where what is
+// read-only in all its depth is.
+const (
+	subPathsDir = "volume-subpaths"
+	readOnlyDir = "volume-readonly"
+)
 
-// HostPath is in VolumeStore. A subpath cannot be bound by its name: containers
+// HostPath is in VolumeStore.
+func (d *Dirs) HostPath(v *Volume, s SubPath) (string, error) {
+	at, err := d.subPath(v, s)
+	if err != nil || !s.RecursiveReadOnly {
+		return at, err
+	}
+	if v.Kind == HostPath && v.PathType == v1.HostPathUnset {
+		// The runtime would make it, but does not get to see it.
+		if err := d.makeHostPath(at); err != nil {
+			return "", err
+		}
+	}
+	base, target, err := d.mountTarget(v, s, readOnlyDir)
+	if err != nil {
+		return "", err
+	}
+	return target, d.readOnly(at, base, target)
+}
+
+// makeHostPath makes a directory of the machine unless there is something.
+func (d *Dirs) makeHostPath(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := d.at("mkdir", path); err != nil {
+		return err
+	}
+	return os.MkdirAll(path, 0o755)
+}
+
+// mountTarget is where a container's mount of a volume is prepared, in base, a
+// directory of the pod's.
+func (d *Dirs) mountTarget(v *Volume, s SubPath, dir string) (base, target string, err error) {
+	if !isName(s.Container) {
+		return "", "", fmt.Errorf("container name %q cannot be the name of a directory", s.Container)
+	}
+	if !isName(v.Name) {
+		return "", "", fmt.Errorf("volume name %q cannot be the name of a directory", v.Name)
+	}
+	base, err = d.podDir(v.Pod)
+	base = filepath.Join(base, dir)
+	return base, filepath.Join(base, v.Name, s.Container, strconv.Itoa(s.Index)), err
+}
+
+// subPath is where the path of a container's mount is. A subpath cannot be bound by its name: containers
 // that write to the volume could put a link in its place before the runtime
 // looks. So the agent opens it, checks where it is, and binds what it has opened
 // to a place that no container can write to.
-func (d *Dirs) HostPath(v *Volume, s SubPath) (string, error) {
+func (d *Dirs) subPath(v *Volume, s SubPath) (string, error) {
 	if v.Kind == Other {
 		return "", fmt.Errorf("unsupported volume type %q", v.Type)
 	}
@@ -32,10 +82,7 @@ func (d *Dirs) HostPath(v *Volume, s SubPath) (string, error) {
 	if path.Clean(s.Path) == "." {
 		return base, nil
 	}
-	if !isName(s.Container) {
-		return "", fmt.Errorf("container name %q cannot be the name of a directory", s.Container)
-	}
-	dir, err := d.podDir(v.Pod)
+	_, target, err := d.mountTarget(v, s, subPathsDir)
 	if err != nil {
 		return "", err
 	}
@@ -62,7 +109,6 @@ func (d *Dirs) HostPath(v *Volume, s SubPath) (string, error) {
 		source.Close()
 		source = made
 	}
-	target := filepath.Join(dir, subPathsDir, v.Name, s.Container, strconv.Itoa(s.Index))
 	return target, d.bind(source, target)
 }
 

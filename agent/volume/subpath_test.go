@@ -345,8 +345,8 @@ func TestMounts(t *testing.T) {
 			podruntime.Mount{}, "missing value for B"},
 		"no such volume": {v1.VolumeMount{Name: "no", MountPath: "/data"},
 			podruntime.Mount{}, `cannot find volume "no" to mount into container "c"`},
-		"recursively read-only": {v1.VolumeMount{Name: "e", MountPath: "/data", RecursiveReadOnly: &enabled},
-			podruntime.Mount{}, `failed to resolve recursive read-only mode: volume "e": not supported by this node`},
+		"recursively read-only, but not read-only": {v1.VolumeMount{Name: "e", MountPath: "/data", RecursiveReadOnly: &enabled},
+			podruntime.Mount{}, `failed to resolve recursive read-only mode: volume "e" requested recursive read-only mode, but it is not read-only`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := subPathPod(t, "e", "", "/")

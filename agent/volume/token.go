@@ -80,31 +80,33 @@ func (b *builder) addOwned(path string, data []byte) error {
 }
 
 // current is the token to show now.
-func (b *builder) current(s *v1.ServiceAccountTokenProjection) (*token, error) {
+func (b *builder) current(s *v1.ServiceAccountTokenProjection) (token, error) {
 	key := tokenKey{audience: s.Audience}
 	if s.ExpirationSeconds != nil {
 		key.seconds = *s.ExpirationSeconds
 	}
+	b.entry.known.renewing.Lock()
+	defer b.entry.known.renewing.Unlock()
 	now := time.Now()
 	held := b.entry.known.tokens.find(key)
 	if held != nil && now.Before(held.renew) {
-		return held, nil
+		return *held, nil
 	}
 	fresh, err := b.newToken(key, s)
 	switch {
 	case err == nil && held == nil:
 		b.entry.known.tokens = append(b.entry.known.tokens, fresh)
-		return &fresh, nil
+		return fresh, nil
 	case err == nil:
 		*held = fresh
 	case held == nil:
-		return nil, fmt.Errorf("failed to fetch token: %w", err)
+		return token{}, fmt.Errorf("failed to fetch token: %w", err)
 	case !now.Before(held.expires):
-		return nil, fmt.Errorf("token expired and refresh failed: %w", err)
+		return token{}, fmt.Errorf("token expired and refresh failed: %w", err)
 	default:
 		b.Log.Warn("Cannot renew a token; the old one is in use", "pod", pod.FullName(b.pod), "expires", held.expires, "err", err)
 	}
-	return held, nil
+	return *held, nil
 }
 
 func (b *builder) newToken(key tokenKey, s *v1.ServiceAccountTokenProjection) (token, error) {

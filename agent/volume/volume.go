@@ -1,19 +1,22 @@
 // Package volume keeps the pods' directories and what their volumes hold.
 //
-// The Manager (this file) works out what belongs in each volume: spec.go says
-// what kind it is, claims.go what is behind a claim, files.go what is in a
+// The Manager (this file) works out what belongs in each volume: setup.go sets up
+// those of a pod beside each other, spec.go says what kind one is, claims.go what is behind a claim, files.go what is in a
 // configMap, secret, downwardAPI or projected volume, token.go asks for service
 // account tokens, trust.go for trust anchors, csi.go hands volumes to CSI drivers,
 // refresh.go keeps all of it fresh. A Store puts it somewhere: Dirs into
 // directories and mounts, in the kubelet's layout (dirs.go; hostpath.go has what
-// lies elsewhere on the machine; write.go swaps a volume's files at once;
-// subpath.go binds a path in a volume; remove_linux.go takes all away), Memory
-// nowhere but in memory, for simulated nodes.
+// lies elsewhere on the machine; write.go swaps a volume's files at once; image.go
+// mounts an image; subpath.go binds a path in a volume, readonly_linux.go what no container may write
+// to in any depth; usage_linux.go measures a volume; remove_linux.go takes all away),
+// Memory nowhere but in memory, for simulated nodes.
 package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"path"
@@ -67,6 +70,9 @@ type Deps struct {
 	// CSI has the volumes of CSI drivers; nil where there are no drivers: such
 	// volumes are then of kind Other.
 	CSI CSI
+	// Layers tells where an image that is on the node is, as in podruntime.Image. It
+	// may be nil: image volumes are then of kind Other.
+	Layers func(ctx context.Context, image string) ([]string, error)
 	// Node returns this node, as far as it is known.
 	Node func() *v1.Node
 	// Store is where volumes live; nil for directories below Config.Root.
@@ -87,6 +93,10 @@ type Manager struct {
 
 	wake  chan struct{}
 	trust trust
+	// life ends with Run, and what is being set up with it.
+	life    context.Context
+	endLife context.CancelFunc
+	setups  sync.WaitGroup
 
 	mu sync.Mutex
 	// pods are those that have been mounted, or are being worked on.
@@ -111,11 +121,16 @@ type entry struct {
 	// due is when to refresh; at is the place in the queue, less than 0 for none.
 	due time.Time
 	at  int
+	// unused are the volumes that are set up when a container mounts them, attempts
+	// those that are being set up, settled has an element when one of them has ended.
+	// They are for the one whose turn it is.
+	unused   []string
+	attempts map[string]*attempt
+	settled  chan struct{}
 	// interrupt ends what is done for a pod that others need not wait for; nil if
 	// nothing is.
 	interrupt context.CancelFunc
 
-	// known is for the one whose turn it is.
 	known known
 }
 
@@ -124,7 +139,9 @@ func New(config Config, deps Deps) *Manager {
 	if deps.Store == nil {
 		deps.Store = NewDirs(config.Root, deps.Log)
 	}
-	return &Manager{config: config, Deps: deps, wake: make(chan struct{}, 1), pods: map[pod.UID]*entry{}}
+	m := &Manager{config: config, Deps: deps, wake: make(chan struct{}, 1), pods: map[pod.UID]*entry{}}
+	m.life, m.endLife = context.WithCancel(context.Background())
+	return m
 }
 
 // take waits for the turn at a pod. The entry is given back with leave.
@@ -170,7 +187,8 @@ func (m *Manager) forget(e *entry) {
 // kept fresh from then on. Where that has been done before, by an agent before a
 // restart as well, what is right already is not touched. Volumes that no container
 // uses are left out. The error joins those that failed, each in the words of a
-// FailedMount event of the kubelet; they may well be gone with the next try.
+// FailedMount event of the kubelet; they may well be gone with the next try. Volumes
+// that take longer are then still being set up, which the next try finds.
 func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 	e, err := m.take(ctx, pod.UID(p.UID))
 	if err != nil {
@@ -183,44 +201,13 @@ func (m *Manager) Mount(ctx context.Context, p *v1.Pod) error {
 	if err := m.Store.MakePod(e.uid); err != nil {
 		return fmt.Errorf("error making pod data directories: %w", err)
 	}
-	var failed failures
-	e.known.unused = nil
-	for i := range p.Spec.Volumes {
-		spec := &p.Spec.Volumes[i]
-		if !isUsed(p, spec.Name) {
-			e.known.unused = append(e.known.unused, spec.Name)
-			continue
-		}
-		failed.add(spec.Name, m.setUp(ctx, e, p, spec))
-	}
-	if err := failed.join(); err != nil {
+	if err := m.setUpAll(ctx, e, p); err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e.mounted = true
 	m.reschedule(e, p)
-	return nil
-}
-
-func (m *Manager) setUp(ctx context.Context, e *entry, p *v1.Pod, spec *v1.Volume) error {
-	if err := m.lookUpClaim(ctx, e, p, spec); err != nil {
-		return &unprocessed{err}
-	}
-	v, err := m.volume(e, p, spec)
-	if err == nil && v.Kind.hasFiles() {
-		v.Files, err = m.files(ctx, e, p, spec)
-		v.MountPoints = mountPoints(p, spec.Name)
-	}
-	if err == nil && v.Kind == CSIDriver {
-		err = m.publish(ctx, e, p, spec, v)
-	}
-	if err == nil {
-		err = m.Store.SetUp(v)
-	}
-	if err != nil {
-		return failedStep(v.Name, err)
-	}
 	return nil
 }
 
@@ -261,25 +248,26 @@ func (m *Manager) mount(e *entry, p *v1.Pod, c *v1.Container, index int, env []p
 	if source == nil {
 		return none, fmt.Errorf("cannot find volume %q to mount into container %q", spec.Name, c.Name)
 	}
-	if i := slices.Index(e.known.unused, spec.Name); i >= 0 {
-		// An ephemeral container is the first to use it.
+	if i := slices.Index(e.unused, spec.Name); i >= 0 {
+		// An ephemeral container is the first to use it, or it is an image.
 		if err := m.setUp(context.Background(), e, p, source); err != nil {
 			return none, err
 		}
-		e.known.unused = slices.Delete(e.known.unused, i, i+1)
+		e.unused = slices.Delete(e.unused, i, i+1)
 	}
 	v, err := m.volume(e, p, source)
 	if err != nil {
 		return none, err
 	}
-	if spec.RecursiveReadOnly != nil && *spec.RecursiveReadOnly == v1.RecursiveReadOnlyEnabled {
-		return none, fmt.Errorf("failed to resolve recursive read-only mode: volume %q: not supported by this node", spec.Name)
+	readOnly, err := pod.RecursiveReadOnly(spec, m.Store.RecursiveReadOnly())
+	if err != nil {
+		return none, fmt.Errorf("failed to resolve recursive read-only mode: %w", err)
 	}
 	sub, err := subPath(spec, env)
 	if err != nil {
 		return none, err
 	}
-	hostPath, err := m.Store.HostPath(v, SubPath{Path: sub, Container: c.Name, Index: index})
+	hostPath, err := m.Store.HostPath(v, SubPath{Path: sub, Container: c.Name, Index: index, RecursiveReadOnly: readOnly})
 	if err != nil && sub != "" {
 		// The pod's owner must not learn from the reason what else is on the node.
 		m.Log.Error("Failed to prepare subPath", "pod", pod.FullName(p), "container", c.Name, "volume", v.Name, "subPath", sub, "err", err)
@@ -289,6 +277,11 @@ func (m *Manager) mount(e *entry, p *v1.Pod, c *v1.Container, index int, env []p
 		return none, err
 	}
 	mount := podruntime.Mount{HostPath: hostPath, ContainerPath: spec.MountPath, ReadOnly: spec.ReadOnly || v.ReadOnly || v.Kind.hasFiles()}
+	if v.Kind == Image {
+		// It is read-only as it is. To have the engine see to that could make its
+		// programs executable.
+		mount.ReadOnly = false
+	}
 	if !path.IsAbs(mount.ContainerPath) {
 		mount.ContainerPath = "/" + mount.ContainerPath
 	}
@@ -315,6 +308,10 @@ func subPath(spec *v1.VolumeMount, env []podruntime.EnvVar) (string, error) {
 	}
 	return sub, nil
 }
+
+// RecursiveReadOnly reports whether a mount can be read-only with all that is mounted
+// below it.
+func (m *Manager) RecursiveReadOnly() bool { return m.Store.RecursiveReadOnly() }
 
 // File writes a file of the agent's own into the pod's directory and returns
 // where it is; "" where pods have no files. Nil content makes an empty file that
@@ -377,6 +374,7 @@ func (m *Manager) tearDown(ctx context.Context, e *entry) error {
 	e.mounted = false
 	m.queue.remove(e)
 	m.mu.Unlock()
+	e.giveUp()
 	err := m.unpublish(ctx, e.uid)
 	if err == nil {
 		err = m.Store.TearDown(e.uid)
@@ -385,8 +383,9 @@ func (m *Manager) tearDown(ctx context.Context, e *entry) error {
 		return fmt.Errorf("UnmountVolume.TearDown failed for pod %q: %w", e.uid, err)
 	}
 	m.mu.Lock()
-	e.pod, e.known = nil, known{}
+	e.pod = nil
 	m.mu.Unlock()
+	e.known.forget()
 	return nil
 }
 
@@ -398,6 +397,21 @@ func (m *Manager) forgetUnmounted(e *entry) {
 	if !known {
 		m.forget(e)
 	}
+}
+
+// Usage is what a pod's emptyDir takes of the disk, in bytes; with an error at least
+// that. It does not wait for what else is done for the pod, and takes as long as it
+// takes to look at every file.
+func (m *Manager) Usage(ctx context.Context, uid pod.UID, name string) (int64, error) {
+	used, err := m.Store.Usage(ctx, &Volume{Pod: uid, Name: name, Kind: EmptyDir})
+	if errors.Is(err, fs.ErrNotExist) {
+		// It is not there yet, or no more.
+		return used, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("measuring volume %q of pod %q: %w", name, uid, err)
+	}
+	return used, err
 }
 
 // Orphans returns the pods that have a directory, so that those that are no

@@ -158,7 +158,7 @@ func (w *Worker) runSandbox(ctx context.Context, t task) *plan.Failure {
 func (w *Worker) startContainer(ctx context.Context, t task) *plan.Failure {
 	p, a := t.desired.Pod, t.action
 	c, _ := pod.ContainerSpec(p, a.Container)
-	image, failure := w.ensureImage(ctx, p, c)
+	image, failure := w.ensureImages(ctx, p, c)
 	if failure != nil {
 		w.event(p, c.Name, v1.EventTypeWarning, eventFailed, "Error: "+failure.Reason)
 		return failure

@@ -213,10 +213,3 @@ func verifyNonRoot(p *v1.Pod, c *v1.Container, imageUser string) error {
 	}
 	return nil
 }
-
-func imageOf(p *v1.Pod, name string) string {
-	if c, _ := pod.ContainerSpec(p, name); c != nil {
-		return c.Image
-	}
-	return ""
-}

@@ -134,7 +134,8 @@ func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	status := podstatus.Compute(podstatus.Input{
 		Desired: d, Observed: in.Observed, Probes: in.Probes, Phase: next.Phase,
 		Waiting: next.Waiting, Resizing: next.Resizing, End: next.End, Previous: previous,
-		HostIPs: w.Host.IPs(), RuntimeName: w.config.RuntimeName, Now: in.Now,
+		HostIPs: w.Host.IPs(), RuntimeName: w.config.RuntimeName,
+		RecursiveReadOnly: w.config.RecursiveReadOnly, Now: in.Now,
 	})
 	st.status = status
 	if next.Phase == pod.Terminated && !st.ended {
@@ -182,7 +183,7 @@ func (w *Worker) tell(st *state, d *pod.Desired, next plan.Result) {
 	if next.End != nil && !st.endTold {
 		st.endTold = true
 		eventType := v1.EventTypeNormal
-		if next.End.Reason == plan.ReasonPreempting {
+		if next.End.Reason == plan.ReasonPreempting || next.End.Reason == plan.ReasonEvicted {
 			eventType = v1.EventTypeWarning
 		}
 		w.event(d.Pod, "", eventType, next.End.Reason, next.End.Message)
@@ -197,7 +198,7 @@ func (w *Worker) tell(st *state, d *pod.Desired, next plan.Result) {
 			w.event(d.Pod, name, v1.EventTypeWarning, eventBackOff,
 				"Back-off restarting failed container "+name+" in pod "+d.Pod.Name+"_"+d.Pod.Namespace+"("+string(d.UID())+")")
 		case plan.ReasonImagePullBackOff:
-			w.event(d.Pod, name, v1.EventTypeNormal, eventBackOff, backoffMessage(imageOf(d.Pod, name)))
+			w.event(d.Pod, name, v1.EventTypeNormal, eventBackOff, backoffMessage(backedOff(d.Pod, name, now.Message)))
 			w.event(d.Pod, name, v1.EventTypeWarning, eventFailed, "Error: "+plan.ReasonImagePullBackOff)
 		}
 	}

@@ -121,6 +121,9 @@ type Config struct {
 	MaxParallelPulls int
 	// RuntimeName is the scheme of container IDs in statuses.
 	RuntimeName string
+	// RecursiveReadOnly says that mounts can be read-only with all that is mounted
+	// below.
+	RecursiveReadOnly bool
 	// ClusterDNS is the cluster's name service, ResolvConf the file with the
 	// machine's own; empty for none.
 	ClusterDNS podenv.ClusterDNS

@@ -149,6 +149,57 @@ func TestPullFailureBacksOff(t *testing.T) {
 	})
 }
 
+// The images of the volumes that a container mounts are pulled before its own, as it
+// is; one that cannot be is why the container waits.
+func TestImageVolumes(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		w.setFailure("PullImage", errors.New("no such host"))
+		p := testPod("p", func(p *v1.Pod) {
+			for _, name := range []string{"content", "unused"} {
+				p.Spec.Volumes = append(p.Spec.Volumes, v1.Volume{Name: name, VolumeSource: v1.VolumeSource{
+					Image: &v1.ImageVolumeSource{Reference: "example.com/" + name, PullPolicy: v1.PullIfNotPresent}}})
+			}
+			p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "content", MountPath: "/content"}}
+		})
+		w.put(p)
+		synctest.Wait()
+		waiting := func() v1.ContainerStateWaiting { return *w.status().ContainerStatuses[0].State.Waiting }
+		if got := waiting(); got.Reason != "ErrImagePull" || got.Message != "no such host" {
+			t.Errorf("waiting for %+v, want ErrImagePull", got)
+		}
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		want := v1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: `Back-off pulling image "example.com/content": ErrImagePull: no such host`}
+		if got := waiting(); got != want {
+			t.Errorf("waiting for %+v, want %+v", got, want)
+		}
+		w.setFailure("PullImage", nil)
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if got := w.status().Phase; got != v1.PodRunning {
+			t.Errorf("phase %s once the image can be pulled, want Running", got)
+		}
+		var pulled []string
+		for _, call := range w.calls {
+			if strings.HasPrefix(call, "PullImage") {
+				pulled = append(pulled, call)
+			}
+		}
+		pulled = slices.Compact(pulled)
+		if want := []string{"PullImage example.com/content", "PullImage img"}; !slices.Equal(pulled, want) {
+			t.Errorf("pulled %q, want %q", pulled, want)
+		}
+		for name, want := range map[string]string{
+			`Back-off pulling image "example.com/content": ErrImagePull: x`: "example.com/content",
+			`Back-off pulling image "img": ErrImagePull: x`:                 "img",
+		} {
+			if got := backedOff(p, "a", name); got != want {
+				t.Errorf("%s is about %s", name, got)
+			}
+		}
+	})
+}
+
 // A shorter grace period overtakes a stop that is under way.
 func TestSecondDeleteOvertakes(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {

@@ -22,6 +22,7 @@ type stage struct{ *simcluster.Cluster }
 var (
 	_ scenarios.Cluster       = stage{}
 	_ scenarios.SafetyChecker = stage{}
+	_ scenarios.FileReader    = stage{}
 )
 
 // AddNodes adds a group of nodes.

@@ -56,28 +56,15 @@ func Program(t testing.TB) []byte {
 	return program.data
 }
 
-// Image is an image from scratch with the test program as its entry point.
+// Users are the test image's, in its etc/passwd.
+const Users = "root:x:0:0:root:/:/test\nnobody:x:65534:65534:nobody:/:/test\n"
+
+// Image is an image from scratch, of two layers, with the test program as its entry
+// point.
 func Image(t testing.TB) v1.Image {
 	t.Helper()
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	for _, dir := range []string{"tmp", "etc"} {
-		must(t, w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o777}))
-	}
-	files := []struct {
-		name string
-		data []byte
-		mode int64
-	}{{"test", Program(t), 0o755}, {"etc/passwd", []byte("root:x:0:0:root:/:/test\nnobody:x:65534:65534:nobody:/:/test\n"), 0o644}}
-	for _, f := range files {
-		must(t, w.WriteHeader(&tar.Header{Name: f.name, Mode: f.mode, Size: int64(len(f.data))}))
-		_, err := w.Write(f.data)
-		must(t, err)
-	}
-	must(t, w.Close())
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	must(t, err)
-	image, err := mutate.AppendLayers(empty.Image, l)
+	image, err := mutate.AppendLayers(empty.Image,
+		layer(t, "test", Program(t), 0o755), layer(t, "etc/passwd", []byte(Users), 0o644))
 	must(t, err)
 	config, err := image.ConfigFile()
 	must(t, err)
@@ -87,6 +74,23 @@ func Image(t testing.TB) v1.Image {
 	image, err = mutate.ConfigFile(image, config)
 	must(t, err)
 	return image
+}
+
+// layer has a file, and the directories of the image.
+func layer(t testing.TB, name string, data []byte, mode int64) v1.Layer {
+	t.Helper()
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	for _, dir := range []string{"tmp", "etc"} {
+		must(t, w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o777}))
+	}
+	must(t, w.WriteHeader(&tar.Header{Name: name, Mode: mode, Size: int64(len(data))}))
+	_, err := w.Write(data)
+	must(t, err)
+	must(t, w.Close())
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil })
+	must(t, err)
+	return l
 }
 
 // Load puts the test image into the engine under a reference.

@@ -11,7 +11,7 @@ import (
 // higher up only as imports says.
 var layers = map[string]int{
 	"agent/pod": 0, "agent/podruntime": 0, "agent/podruntime/podruntimetest": 0,
-	"agent/plan": 1, "agent/podstatus": 1, "agent/admit": 1, "agent/podenv": 1, "agent/credentials": 1,
+	"agent/plan": 1, "agent/podstatus": 1, "agent/admit": 1, "agent/evict": 1, "agent/podenv": 1, "agent/credentials": 1,
 	"agent/source": 2, "agent/desired": 2, "agent/mirror": 2, "agent/worker": 2, "agent/observe": 2, "agent/probe": 2,
 	"agent/volume": 2, "agent/pulled": 2, "agent/publish": 2, "agent/node": 2, "agent/stats": 2, "agent/server": 2,
 	"agent/docker": 3, "agent/cadvisor": 3, "agent/kubeapi": 3, "agent/machine": 3, "agent/csi": 3,
@@ -102,7 +102,7 @@ func layerFault(from, to string) string {
 }
 
 // pure are the packages that decide and do nothing else.
-var pure = []string{"agent/pod", "agent/plan", "agent/podstatus", "agent/admit", "agent/podenv", "agent/credentials"}
+var pure = []string{"agent/pod", "agent/plan", "agent/podstatus", "agent/admit", "agent/evict", "agent/podenv", "agent/credentials"}
 
 // impure are the imports and names that a pure package must not have.
 var (

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -26,6 +28,19 @@ func stat(args []string) int {
 			return 1
 		}
 		fmt.Printf("%o %d %d\n", s.Mode&0o7777, s.Uid, s.Gid)
+	}
+	return 0
+}
+
+// fill FILE BYTES writes a file of a size.
+func fill(args []string) int {
+	size, err := strconv.Atoi(args[1])
+	if err == nil {
+		err = os.WriteFile(args[0], bytes.Repeat([]byte("x"), size), 0o644)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	return 0
 }
