@@ -280,3 +280,44 @@ func rss(b *testing.B, pid int) float64 {
 	}
 	return 0
 }
+
+// BenchmarkPodStartAmongCrashLoops measures how long a pod takes to run, before and
+// while 100 others on the node crash and are backed off. Metrics are in ms. It takes
+// some minutes, most of them for the crash loops to begin.
+//
+//	go test ./e2e -run '^$' -bench AmongCrashLoops -benchtime 1x -timeout 20m
+func BenchmarkPodStartAmongCrashLoops(b *testing.B) {
+	const loops, starts = 100, 20
+	c := start(b)
+	c.startPods(b, 1)
+	for b.Loop() {
+		var alone, among []time.Duration
+		for range starts {
+			alone = append(alone, c.startPods(b, 1)...)
+		}
+		ns := c.namespace(b, "crash")
+		for i := range loops {
+			name := fmt.Sprintf("crash-%d", i)
+			c.apply(b, ns, strings.Replace(pod(name, fmt.Sprintf(`"nodeName":%q,`, nodeName), `"args":["exit","1"]`), `"app":"`+name, `"app":"crash`, 1))
+		}
+		c.eventually(b, "all have crashed three times", 10*time.Minute, func(ctx context.Context) error {
+			pods, err := c.pods(ctx, ns, "app=crash")
+			looping := 0
+			for i := range pods {
+				if restarts(pods[i:i+1]) >= 2 {
+					looping++
+				}
+			}
+			if err == nil && looping != loops {
+				err = fmt.Errorf("%d have", looping)
+			}
+			return err
+		})
+		for range starts {
+			among = append(among, c.startPods(b, 1)...)
+		}
+		report(b, "alone", alone)
+		report(b, "among", among)
+	}
+	b.ReportMetric(0, "ns/op")
+}

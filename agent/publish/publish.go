@@ -4,7 +4,9 @@
 // Statuses are coalesced: while a pod's write is under way newer ones replace
 // each other, and only the newest is written next. A status that says what the
 // API server already has is not written. A pod's deletion is completed after
-// its last status was written.
+// its last status was written. Where more is to be written than the limit of calls
+// allows, pods that are restarted again and again come after the others, so that a
+// node full of crash loops does not hold these up.
 //
 // Who is written when is decided here; what is written, and what the API server
 // is known to have, in entry.go; the calls are made in write.go. Besides Run
@@ -26,6 +28,8 @@ import (
 // API is what is asked of the API server. Errors are its own, wrapped.
 type API interface {
 	GetPod(ctx context.Context, namespace, name string) (*v1.Pod, error)
+	// AwaitTurn waits until a call of PatchPodStatus is within the agent's bounds.
+	AwaitTurn(ctx context.Context) error
 	// PatchPodStatus brings a pod's status from old's to the one given; a pod
 	// of the same name with another UID is a Conflict.
 	PatchPodStatus(ctx context.Context, old *v1.Pod, status v1.PodStatus) (*v1.Pod, error)
@@ -53,7 +57,8 @@ type Publisher struct {
 
 	mu   sync.Mutex
 	pods map[types.UID]*entry
-	// queue has the pods to be written, the longest waiting first.
+	// queue has the pods to be written, the longest waiting first. next says whose
+	// turn it is.
 	queue []types.UID
 	// retries has the pods whose last write failed, with the time of the next.
 	retries map[types.UID]time.Time

@@ -34,6 +34,8 @@ type fakeAPI struct {
 	amend   func(*v1.PodStatus)
 	calls   []string
 	version int
+	// turns has the turns to call; nil for always.
+	turns chan struct{}
 }
 
 func (f *fakeAPI) begin(call string) error {
@@ -47,6 +49,18 @@ func (f *fakeAPI) GetPod(_ context.Context, _, _ string) (*v1.Pod, error) {
 	err := f.begin("get")
 	defer f.mu.Unlock()
 	return f.pod, err
+}
+
+func (f *fakeAPI) AwaitTurn(ctx context.Context) error {
+	if f.turns == nil {
+		return ctx.Err()
+	}
+	select {
+	case <-f.turns:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (f *fakeAPI) PatchPodStatus(_ context.Context, old *v1.Pod, status v1.PodStatus) (*v1.Pod, error) {
@@ -395,4 +409,38 @@ func BenchmarkSetUnchanged(b *testing.B) {
 	if len(p.queue) != 0 {
 		b.Error("an unchanged status was queued")
 	}
+}
+
+// Where the calls are fewer than what is to be written, crash loops wait for the others.
+func TestCrashLoopsYield(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		api.turns = make(chan struct{})
+		set := func(uid string, restarts int32) {
+			known := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: types.UID(uid), ResourceVersion: "1"}}
+			status := says(uid)
+			status.ContainerStatuses = []v1.ContainerStatus{{RestartCount: restarts}}
+			p.Set(known, status)
+			synctest.Wait()
+		}
+		api.pod.UID = "loop"
+		for n := range int32(3) {
+			set("loop", n)
+			api.turns <- struct{}{}
+			synctest.Wait()
+		}
+		api.expect(t, "patch loop", "patch loop", "patch loop")
+		// From now on no pod is found, which is the end of it.
+		api.fail = notFound("p")
+		set("loop", 3)
+		set("first", 0)
+		set("second", 0)
+		for range 3 {
+			api.turns <- struct{}{}
+		}
+		synctest.Wait()
+		api.expect(t, "patch first", "patch second", "patch loop")
+		if n := len(p.pods); n > 0 {
+			t.Errorf("%d pods are left", n)
+		}
+	})
 }
