@@ -32,7 +32,7 @@ func Tell(p *v1.Pod, statuses []v1.PodStatus, gone bool) *Story {
 	for i := range statuses {
 		status := &statuses[i]
 		s.phase(strings.TrimSpace(string(status.Phase) + " " + status.Reason))
-		for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses) {
+		for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses) {
 			for _, t := range []*v1.ContainerStateTerminated{c.LastTerminationState.Terminated, c.State.Terminated} {
 				if t != nil && !seen[c.Name+t.ContainerID] {
 					seen[c.Name+t.ContainerID] = true
@@ -77,8 +77,14 @@ func Describe(status *v1.PodStatus) string {
 			fmt.Fprintf(&b, "[generation %d]", c.ObservedGeneration)
 		}
 	}
-	for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses) {
+	for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses) {
 		fmt.Fprintf(&b, "; %s %s restarts=%d ready=%v", c.Name, stateOf(&c), c.RestartCount, c.Ready)
+		if c.Image == OtherImage {
+			b.WriteString(" other image")
+		}
+		if r := c.Resources; r != nil && !r.Limits.Cpu().IsZero() {
+			fmt.Fprintf(&b, " cpu=%v/%v", r.Requests.Cpu(), r.Limits.Cpu())
+		}
 		if t := c.LastTerminationState.Terminated; t != nil {
 			fmt.Fprintf(&b, " last=%s %d", t.Reason, t.ExitCode)
 		}
