@@ -343,10 +343,11 @@ func (m *model) finish(key string, t *task, failure *plan.Failure, done bool) {
 		delay := 10 * time.Second
 		if failure != nil && failure.Pull {
 			limits := plan.DefaultBackoff()
-			c.Pull = c.Pull.Next("", now, limits.PullInitial, limits.PullMax)
+			c.Pull = c.Pull.WhenFor(t.Image).Next("", now, limits.PullInitial, limits.PullMax)
 			delay = c.Pull.Delay
 		}
 		c.Failure = at(delay)
+		c.Failure.For = t.Image
 		h.Containers[t.Container] = c
 	}
 }

@@ -110,8 +110,9 @@ type Action struct {
 	ID string
 	// Container is the container's name; empty for sandboxes.
 	Container string
-	// Attempt is the number of the incarnation to make.
+	// Attempt is the number of the incarnation to make, Image that of a container.
 	Attempt uint32
+	Image   string
 	// Grace is how long a StopContainer may take; PreStop how much of it the
 	// container's preStop hook may have, 0 for none.
 	Grace   time.Duration

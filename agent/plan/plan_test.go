@@ -295,6 +295,9 @@ func (l *life) fail(t *testing.T, d *datadriven.TestData) {
 		l.history.Containers[name] = c
 		return
 	}
+	if spec, _ := pod.ContainerSpec(l.desired.Pod, name); spec != nil {
+		f.For = spec.Image
+	}
 	c.Failure = f
 	l.history.Containers[name] = c
 }
