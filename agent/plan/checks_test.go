@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -243,6 +244,10 @@ func (m *model) calm() {
 // reports whether anything changed.
 func (m *model) soothe() (changed bool) {
 	a := m.agent
+	if a.status != nil && m.desired != nil && !reflect.DeepEqual(*a.status, m.published) {
+		m.published, changed = *a.status.DeepCopy(), true
+		m.hear()
+	}
 	for i := range m.world.containers {
 		c := &m.world.containers[i]
 		if c.State == pod.ContainerUnknown {

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -171,7 +172,7 @@ func (m *model) step() {
 func (m *model) look() {
 	a := m.agent
 	in := plan.Input{Desired: m.desired, SourcesReady: a.ready, Observed: a.observed, Probes: a.probes,
-		History: &a.history, Backoff: plan.DefaultBackoff(), Now: m.world.now}
+		History: &a.history, Told: m.told(), Backoff: plan.DefaultBackoff(), Now: m.world.now}
 	next := plan.Next(in)
 	m.checkPlan(next)
 	a.last = next
@@ -184,6 +185,11 @@ func (m *model) look() {
 	if m.desired != nil {
 		m.computeStatus(next)
 	}
+}
+
+// told reports whether the API server has the agent's last word on the pod.
+func (m *model) told() bool {
+	return m.agent.last.Phase == pod.Terminated && m.agent.status != nil && reflect.DeepEqual(*m.agent.status, m.published)
 }
 
 // enter notes how far the pod's life has come, as the worker does.

@@ -27,7 +27,11 @@ type Input struct {
 	Observed     pod.Observed
 	Probes       pod.Probes
 	History      *History
-	Backoff      BackoffLimits
+	// Told says that the API server has been told how everything of the pod has ended.
+	// What is left of a pod that is being deleted is kept until then, so that an agent
+	// that dies in between leaves its successor something to tell.
+	Told    bool
+	Backoff BackoffLimits
 	Now          time.Time
 }
 

@@ -37,7 +37,7 @@ func (p *planner) terminate() {
 	if !p.History.Unmounted {
 		p.do(Action{Kind: UnmountVolumes})
 	}
-	if p.vanishes() {
+	if p.vanishes() && (p.Told || !p.awaited()) {
 		p.removeAll()
 	}
 }
@@ -46,6 +46,12 @@ func (p *planner) terminate() {
 func (p *planner) vanishes() bool {
 	d := p.Desired
 	return d == nil || !d.Removed.IsZero() || d.Pod.DeletionTimestamp != nil
+}
+
+// awaited reports whether somebody may want to know how the pod ended, and nothing but
+// its containers says so.
+func (p *planner) awaited() bool {
+	return p.Desired != nil && p.Desired.Removed.IsZero() && len(p.Observed.Containers) > 0
 }
 
 func (p *planner) removeAll() {

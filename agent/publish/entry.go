@@ -33,6 +33,8 @@ type entry struct {
 	queued bool
 	// delay is the pause before the last retry; 0 after a success.
 	delay time.Duration
+	// awaited says that somebody waits until it is clean.
+	awaited bool
 	// restarts are those that it was written for of late.
 	restarts recently
 }

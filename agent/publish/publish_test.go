@@ -20,6 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+
+	"nodelet/agent/pod"
 )
 
 // fakeAPI keeps one pod. Each call takes latency and fails with fail.
@@ -119,7 +121,7 @@ func play(t *testing.T, f func(t *testing.T, api *fakeAPI, p *Publisher)) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
 		api.store(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}})
-		p := New(api, nil, slog.New(slog.DiscardHandler))
+		p := New(api, nil, func(pod.UID) {}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { p.Run(ctx); close(done) }()
@@ -168,7 +170,7 @@ func TestUnchangedIsNotWritten(t *testing.T) {
 			t.Errorf("%d writers at rest", n)
 		}
 		// An agent that starts anew finds the status as it should be.
-		fresh := New(api, nil, slog.New(slog.DiscardHandler))
+		fresh := New(api, nil, func(pod.UID) {}, slog.New(slog.DiscardHandler))
 		fresh.Set(api.pod, says("a"))
 		if len(fresh.queue) != 0 {
 			t.Error("a status that the API server has was queued")
@@ -401,7 +403,7 @@ func BenchmarkSetUnchanged(b *testing.B) {
 	api.store(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}})
 	status := says("a", v1.PodCondition{Type: v1.PodReady, Status: v1.ConditionTrue})
 	api.pod.Status = status
-	p := New(api, nil, slog.New(slog.DiscardHandler))
+	p := New(api, nil, func(pod.UID) {}, slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	for b.Loop() {
 		p.Set(api.pod, status)

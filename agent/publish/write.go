@@ -148,5 +148,6 @@ func (p *Publisher) settle(j job, answer *v1.Pod, gone bool) {
 		e.learn(answer)
 		e.queued = false
 		p.enqueue(j.uid, e)
+		p.tellWritten(j.uid, e)
 	}
 }

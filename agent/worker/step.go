@@ -42,6 +42,7 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 		History: &st.history, Backoff: w.config.Backoff, Now: time.Now()}
 	if known {
 		in.Desired = &d
+		in.Told = st.ended && d.Pod.DeletionTimestamp != nil && w.Publisher.Written(uid)
 	}
 	next := plan.Next(in)
 	w.enter(st, next, in.Now)
@@ -139,6 +140,8 @@ func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	st.status = status
 	if next.Phase == pod.Terminated && !st.ended {
 		st.ended = true
+		// Of a pod that is to vanish nothing is removed before this status is written.
+		w.queue.add(d.UID())
 		w.Desired.Ended(d.UID())
 		w.Probes.Forget(d.UID())
 	}

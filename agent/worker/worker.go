@@ -57,6 +57,9 @@ type Publisher interface {
 	// Finish takes the last status of a pod of which nothing is left, and
 	// completes its deletion.
 	Finish(p *v1.Pod, status v1.PodStatus)
+	// Written reports whether the API server has the pod's newest status; if not, the
+	// pod is marked when it has.
+	Written(uid pod.UID) bool
 	Forget(uid pod.UID)
 }
 

@@ -46,7 +46,10 @@ type world struct {
 	set    []v1.PodStatus
 	// finished are the pods whose deletion was completed.
 	finished []pod.UID
-	ended    map[pod.UID]bool
+	// unwritten says that statuses are not written yet, asked what was asked after.
+	unwritten bool
+	asked     []pod.UID
+	ended     map[pod.UID]bool
 	// registered are the pods whose references were registered.
 	registered map[pod.UID]bool
 	// again are the static pods that come back as soon as they are forgotten.
@@ -213,6 +216,15 @@ func (p publisherOf) Finish(last *v1.Pod, status v1.PodStatus) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.finished = append(p.finished, pod.UID(last.UID))
+}
+
+func (p publisherOf) Written(uid pod.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.unwritten {
+		p.asked = append(p.asked, uid)
+	}
+	return !p.unwritten
 }
 
 func (p publisherOf) Forget(pod.UID) {}
