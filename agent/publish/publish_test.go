@@ -446,3 +446,45 @@ func TestCrashLoopsYield(t *testing.T) {
 		}
 	})
 }
+
+// Whoever asks whether a status is written hears of it once it is, or nobody wants it.
+func TestWritten(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		told := 0
+		p.written = func(uid pod.UID) {
+			if told++; uid != "u" {
+				t.Errorf("told of %s", uid)
+			}
+		}
+		api.turns = make(chan struct{})
+		if !p.Written("u") {
+			t.Error("a pod of which nothing is to be written is waited for")
+		}
+		p.Set(api.pod, says("a"))
+		if p.Written("u") {
+			t.Error("it was not written yet")
+		}
+		api.turns <- struct{}{}
+		synctest.Wait()
+		if !p.Written("u") || told != 1 {
+			t.Errorf("written, and told %d times", told)
+		}
+		// Nobody has asked.
+		p.Set(api.pod, says("b"))
+		api.turns <- struct{}{}
+		synctest.Wait()
+		if told != 1 {
+			t.Errorf("told %d times", told)
+		}
+		p.Set(api.pod, says("c"))
+		if p.Written("u") {
+			t.Error("it was not written yet")
+		}
+		api.fail = notFound("p")
+		api.turns <- struct{}{}
+		synctest.Wait()
+		if !p.Written("u") || told != 2 {
+			t.Errorf("the pod is gone, and it was told %d times", told)
+		}
+	})
+}

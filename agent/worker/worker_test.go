@@ -66,6 +66,35 @@ func TestPodStartsAndIsDeleted(t *testing.T) {
 	})
 }
 
+// What is left of a deleted pod is kept until the API server knows how it ended.
+func TestNothingIsRemovedBeforeItIsTold(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		w.images["img"] = true
+		p := testPod("p", nil)
+		w.put(p)
+		synctest.Wait()
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0")
+		w.mu.Lock()
+		w.unwritten = true
+		w.mu.Unlock()
+		deleted := p.DeepCopy()
+		now := metav1.Now()
+		deleted.DeletionTimestamp = &now
+		w.put(deleted)
+		time.Sleep(time.Minute)
+		w.expectCalls(t, "StopContainer a-p-0 30s", "StopSandbox s-p-0")
+		if s := w.status().ContainerStatuses[0]; s.State.Terminated == nil || len(w.asked) == 0 {
+			t.Errorf("status %+v, asked %v", s, w.asked)
+		}
+		w.mu.Lock()
+		w.unwritten = false
+		w.mu.Unlock()
+		w.worker.Mark("p")
+		synctest.Wait()
+		w.expectCalls(t, "RemoveSandbox s-p-0")
+	})
+}
+
 // A static pod whose manifest was away for a moment runs again under its UID,
 // and not as one that has ended.
 func TestStaticPodComesBack(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,7 +62,7 @@ func (w *World) follow(ctx context.Context, i int, l *Life, rest Rest) *Story {
 		w.Trace.Add(p.Name, "it does not come to rest")
 		return tell()
 	}
-	atRest, deaths := tell(), w.deaths.Load()
+	atRest := tell()
 	for n, grace := range l.End.Grace {
 		if n > 0 {
 			wait(ctx, time.Second)
@@ -81,7 +82,7 @@ func (w *World) follow(ctx context.Context, i int, l *Life, rest Rest) *Story {
 		wait(ctx, 100*time.Millisecond)
 	}
 	story := tell()
-	story.Torn = w.deaths.Load() != deaths
+	story.Forced = slices.Contains(l.End.Grace, 0)
 	if l.End.AtRest {
 		story.Rest = atRest.Last
 	}

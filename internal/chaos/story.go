@@ -20,8 +20,8 @@ type Story struct {
 	// Last is the newest status, Rest the one before the pod was deleted at rest.
 	Last, Rest string
 	Gone       bool
-	// Torn says that an agent was killed between the pod's deletion and its end.
-	Torn bool
+	// Forced says that the pod was deleted by force.
+	Forced bool
 }
 
 // Tell makes the story of a pod from the statuses that it has had.
@@ -128,9 +128,8 @@ func Difference(p *v1.Pod, a, b *Story, kills bool) string {
 	}
 	differ("gone", a.Gone, b.Gone)
 	differ("at rest", a.Rest, b.Rest)
-	if a.Torn || b.Torn {
-		// How it ended may have been lost with the agent: what was removed from the
-		// runtime before that was written nobody knows.
+	if a.Forced || b.Forced {
+		// Nobody is told how it ended: it was gone before.
 		return strings.Join(all, "\n    ")
 	}
 	if !leavesOut(a.Phases, b.Phases) {
