@@ -305,11 +305,11 @@ func BenchmarkPodStartAmongCrashLoops(b *testing.B) {
 			name := fmt.Sprintf("crash-%d", i)
 			c.apply(b, ns, strings.Replace(pod(name, fmt.Sprintf(`"nodeName":%q,`, nodeName), `"args":["exit","1"]`), `"app":"`+name, `"app":"crash`, 1))
 		}
-		c.eventually(b, "all have crashed three times", 10*time.Minute, func(ctx context.Context) error {
+		c.eventually(b, "all have crashed five times", 10*time.Minute, func(ctx context.Context) error {
 			pods, err := c.pods(ctx, ns, "app=crash")
 			looping := 0
 			for i := range pods {
-				if restarts(pods[i:i+1]) >= 2 {
+				if restarts(pods[i:i+1]) >= 4 {
 					looping++
 				}
 			}

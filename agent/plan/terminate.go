@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -162,13 +161,17 @@ func (p *planner) end(c *pod.Container, grace time.Duration) {
 func (p *planner) stopAction(c *pod.Container, grace time.Duration, message string) Action {
 	a := Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: max(grace, MinimumGrace), Message: message}
 	if message == "" {
-		a.Message = fmt.Sprintf("Stopping container %s", c.Name)
+		a.Message = StoppingMessage(c.Name)
 	}
 	if c.PreStop != nil {
 		a.PreStop = max(grace, 0)
 	}
 	return a
 }
+
+// StoppingMessage is the message of the event for a container that is stopped for its
+// pod's sake.
+func StoppingMessage(container string) string { return "Stopping container " + container }
 
 // overtakes reports whether a's end would come before that of a stop under way.
 // Sidecars share one deadline, so theirs never does.

@@ -174,9 +174,12 @@ func TestPreStopOfSidecar(t *testing.T) {
 		if calls := w.called(); !slices.Equal(calls, []string{"RunHook a-p-0 10.0.0.1", "RunHook s-p-0 10.0.0.1"}) {
 			t.Errorf("calls %q, want both hooks", calls)
 		}
+		// That both are to be stopped is told now, as by the kubelet, and not once more.
+		w.expectEvents(t, "Pulled", "Created", "Started", "Pulled", "Created", "Started", "Killing", "Killing")
 		time.Sleep(13 * time.Second)
 		// The world's containers end at once when they are stopped: a with 20 s of
 		// its grace left after its hook, s with 18.
 		w.expectCalls(t, "StopContainer a-p-0 20s", "StopContainer s-p-0 18s", "StopSandbox s-p-0", "RemoveSandbox s-p-0")
+		w.expectEvents(t)
 	})
 }

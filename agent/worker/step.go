@@ -50,6 +50,7 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 	if known {
 		// Before the actions, which have events of their own.
 		w.tell(st, &d, next)
+		w.tellKilling(st, &d, observed, next)
 	}
 	for _, a := range next.Actions {
 		w.start(ctx, st, uid, task{desired: in.Desired, observed: observed, action: a})
@@ -205,6 +206,21 @@ func (w *Worker) tell(st *state, d *pod.Desired, next plan.Result) {
 		}
 	}
 	st.waiting = next.Waiting
+}
+
+// tellKilling tells of all containers that they are to be stopped when their pod is to
+// end, sidecars too, though they wait for their turn.
+func (w *Worker) tellKilling(st *state, d *pod.Desired, observed pod.Observed, next plan.Result) {
+	if next.Phase == pod.Syncing || st.killed != nil {
+		return
+	}
+	st.killed = map[string]bool{}
+	for _, c := range observed.Containers {
+		if c.State == pod.ContainerRunning || c.State == pod.ContainerUnknown {
+			st.killed[c.ID] = true
+			w.event(d.Pod, c.Name, v1.EventTypeNormal, eventKilling, plan.StoppingMessage(c.Name))
+		}
+	}
 }
 
 func (w *Worker) event(p *v1.Pod, container, eventType, reason, message string) {

@@ -196,6 +196,9 @@ type state struct {
 	// rejected says that the rejection was told, endTold that the reason was for
 	// which the node ends the pod.
 	rejected, endTold bool
+	// killed are the containers that were told to be stopped when the pod began to
+	// end; nil before. They may be stopped later, in their turn.
+	killed map[string]bool
 	resize            resizeTold
 	// registered is the object whose references were registered.
 	registered *v1.Pod
