@@ -32,6 +32,17 @@ type History struct {
 	Containers map[string]Container
 }
 
+// See notes what was seen in the runtime.
+func (h *History) See(o *pod.Observed) {
+	for i := range o.Containers {
+		c := &o.Containers[i]
+		if known := h.Containers[c.Name]; c.State != pod.ContainerCreated && c.Attempt >= known.Incarnations {
+			known.Incarnations = c.Attempt + 1
+			h.Containers[c.Name] = known
+		}
+	}
+}
+
 // Container is what is remembered of one container.
 type Container struct {
 	// Restart is the container's crash-loop back-off.
@@ -51,6 +62,9 @@ type Container struct {
 	// what they are. A runtime that then shows others cannot do better.
 	Updated   string
 	UpdatedTo pod.Resources
+	// Incarnations is how many there were, as far as was seen: more than the newest
+	// attempt that was begun. The runtime may lose what has ended.
+	Incarnations uint32
 	// PreStopped is the ID of an incarnation whose preStop hook was run.
 	PreStopped string
 }

@@ -32,7 +32,7 @@ type Input struct {
 	// that dies in between leaves its successor something to tell.
 	Told    bool
 	Backoff BackoffLimits
-	Now          time.Time
+	Now     time.Time
 }
 
 // Result is a decision.

@@ -340,6 +340,7 @@ func (l *life) apiStatus(t *testing.T, d *datadriven.TestData) {
 
 // plan decides, notes the decision as the worker does, and prints it.
 func (l *life) plan(underway bool) string {
+	l.history.See(&l.observed)
 	next := plan.Next(plan.Input{Desired: l.desired, SourcesReady: !l.notReady, Observed: l.observed, Probes: l.probes,
 		History: l.history, Told: !l.untold, Backoff: plan.DefaultBackoff(), Now: l.now})
 	var b strings.Builder

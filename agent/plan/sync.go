@@ -44,7 +44,8 @@ func (p *planner) startEphemeral(sandbox *pod.Sandbox) {
 	for i := range p.Desired.Pod.Spec.EphemeralContainers {
 		c := v1.Container(p.Desired.Pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
 		cur, status := p.Observed.Container(c.Name), containerStatus(p.Desired.Pod, c.Name)
-		begun := cur != nil && cur.State != pod.ContainerCreated || cur == nil && status != nil && status.ContainerID != ""
+		begun := cur != nil && cur.State != pod.ContainerCreated || cur == nil && status != nil && status.ContainerID != "" ||
+			p.History.Containers[c.Name].Incarnations > 0
 		if !begun {
 			p.start(sandbox, &c, 0, Backoff{})
 		}
@@ -229,11 +230,11 @@ func (p *planner) syncContainer(sandbox *pod.Sandbox, c *v1.Container) {
 
 // nextAttempt is the number of a container's next incarnation: one more than
 // that of the newest in the runtime or, where that has lost newer ones, of the
-// newest in the pod's status.
+// newest that was seen or is in the pod's status.
 func (p *planner) nextAttempt(c *v1.Container) uint32 {
-	var next uint32
+	next := p.History.Containers[c.Name].Incarnations
 	if cur := p.Observed.Container(c.Name); cur != nil {
-		next = cur.Attempt + 1
+		next = max(next, cur.Attempt+1)
 	}
 	status := containerStatus(p.Desired.Pod, c.Name)
 	if status != nil && (status.ContainerID != "" || status.LastTerminationState.Terminated != nil) {

@@ -24,6 +24,7 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 		// Nothing was observed yet at all.
 		return
 	}
+	st.history.See(&observed)
 	d, known := w.Desired.Get(uid)
 	if st.stale {
 		w.refresh(ctx, st, uid)

@@ -199,7 +199,7 @@ type state struct {
 	// killed are the containers that were told to be stopped when the pod began to
 	// end; nil before. They may be stopped later, in their turn.
 	killed map[string]bool
-	resize            resizeTold
+	resize resizeTold
 	// registered is the object whose references were registered.
 	registered *v1.Pod
 	seq        uint64
