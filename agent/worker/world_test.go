@@ -46,6 +46,8 @@ type world struct {
 	set    []v1.PodStatus
 	// finished are the pods whose deletion was completed.
 	finished []pod.UID
+	// probed are the containers that are probed.
+	probed map[string]bool
 	// unwritten says that statuses are not written yet, asked what was asked after.
 	unwritten bool
 	asked     []pod.UID
@@ -64,7 +66,7 @@ func newWorld() *world {
 	config := DefaultConfig()
 	config.RuntimeName = "test"
 	config.ClusterDNS = podenv.ClusterDNS{IPs: []string{"10.96.0.10"}, Domain: "cluster.local"}
-	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: noProbes{}, Publisher: publisherOf{w},
+	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: probesOf{w}, Publisher: publisherOf{w},
 		Sandboxes: w, Containers: w, Images: w, Hooks: w, Pulled: anybody{}, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
 		Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler)})
 	return w
@@ -197,11 +199,22 @@ func (testHost) Services(context.Context, string) ([]*v1.Service, error) { retur
 func (testHost) Credentials() credentials.Keyring                        { return credentials.Keyring{} }
 func (testHost) ReadFile(string) ([]byte, error)                         { return nil, nil }
 
-type noProbes struct{}
+// probesOf finds out nothing, and keeps what is to be probed.
+type probesOf struct{ *world }
 
-func (noProbes) Sync(*v1.Pod, pod.Observed) {}
-func (noProbes) Results(pod.UID) pod.Probes { return nil }
-func (noProbes) Forget(pod.UID)             {}
+func (p probesOf) Sync(_ *v1.Pod, o pod.Observed) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.probed = map[string]bool{}
+	for _, c := range o.Containers {
+		if c.State == pod.ContainerRunning {
+			p.probed[c.ID] = true
+		}
+	}
+}
+
+func (probesOf) Results(pod.UID) pod.Probes { return nil }
+func (probesOf) Forget(pod.UID)             {}
 
 type publisherOf struct{ *world }
 
