@@ -50,11 +50,7 @@ func (in *Input) ephemeralStatuses() []v1.ContainerStatus {
 	for i := range in.Desired.Pod.Spec.EphemeralContainers {
 		c := v1.Container(in.Desired.Pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
 		old := find(in.Previous.EphemeralContainerStatuses, c.Name)
-		status := in.containerStatus(&c, old)
-		if in.finalPhase() != "" && old != nil && old.State.Terminated != nil {
-			status = *old.DeepCopy()
-		}
-		statuses = append(statuses, status)
+		statuses = append(statuses, in.containerStatus(&c, old))
 	}
 	return statuses
 }
