@@ -184,8 +184,9 @@ func TestAnswerThatDiffersIsAccepted(t *testing.T) {
 	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
 		api.amend = func(s *v1.PodStatus) { s.QOSClass = v1.PodQOSBurstable }
 		for range 3 {
-			p.Set(api.pod, says("a"))
-			p.OnPod(api.pod)
+			now := api.pod
+			p.Set(now, says("a"))
+			p.OnPod(now)
 			synctest.Wait()
 		}
 		api.expect(t, "patch a")

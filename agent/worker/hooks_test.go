@@ -67,14 +67,14 @@ func TestPostStart(t *testing.T) {
 		if c := s.ContainerStatuses[0]; s.Phase != v1.PodPending || c.State.Waiting == nil || c.Ready || *c.Started {
 			t.Errorf("while the hook runs: %+v", s)
 		}
-		if w.probed["a-p-0"] {
+		if w.isProbed("a-p-0") {
 			t.Error("it is probed while the hook runs")
 		}
 		time.Sleep(6 * time.Second)
 		if s := w.status(); s.Phase != v1.PodRunning || !s.ContainerStatuses[0].Ready {
 			t.Errorf("after the hook: %+v", s)
 		}
-		if !w.probed["a-p-0"] {
+		if !w.isProbed("a-p-0") {
 			t.Error("it is not probed after the hook")
 		}
 		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1")
@@ -94,7 +94,7 @@ func TestPostStartFails(t *testing.T) {
 		if c := w.status().ContainerStatuses[0]; c.State.Waiting == nil || c.State.Waiting.Reason != "CrashLoopBackOff" {
 			t.Errorf("status %+v", c)
 		}
-		if !slices.ContainsFunc(w.set, func(s v1.PodStatus) bool {
+		if !slices.ContainsFunc(w.published(), func(s v1.PodStatus) bool {
 			waiting := s.ContainerStatuses[0].State.Waiting
 			return waiting != nil && waiting.Reason == "PostStartHookError"
 		}) {

@@ -83,10 +83,11 @@ func TestNothingIsRemovedBeforeItIsTold(t *testing.T) {
 		w.put(deleted)
 		time.Sleep(time.Minute)
 		w.expectCalls(t, "StopContainer a-p-0 30s", "StopSandbox s-p-0")
-		if s := w.status().ContainerStatuses[0]; s.State.Terminated == nil || len(w.asked) == 0 {
+		s := w.status().ContainerStatuses[0]
+		w.mu.Lock()
+		if s.State.Terminated == nil || len(w.asked) == 0 {
 			t.Errorf("status %+v, asked %v", s, w.asked)
 		}
-		w.mu.Lock()
 		w.unwritten = false
 		w.mu.Unlock()
 		w.worker.Mark("p")

@@ -213,6 +213,20 @@ func (p probesOf) Sync(_ *v1.Pod, o pod.Observed) {
 	}
 }
 
+// isProbed reports whether a container is probed.
+func (w *world) isProbed(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.probed[id]
+}
+
+// published are all statuses that were set.
+func (w *world) published() []v1.PodStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.set)
+}
+
 func (probesOf) Results(pod.UID) pod.Probes { return nil }
 func (probesOf) Forget(pod.UID)             {}
 
