@@ -439,8 +439,8 @@ func TestCrashLoopsYield(t *testing.T) {
 		set("second", 0)
 		for range 3 {
 			api.turns <- struct{}{}
+			synctest.Wait()
 		}
-		synctest.Wait()
 		api.expect(t, "patch first", "patch second", "patch loop")
 		if n := len(p.pods); n > 0 {
 			t.Errorf("%d pods are left", n)
