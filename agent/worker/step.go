@@ -142,8 +142,6 @@ func (w *Worker) publish(st *state, in plan.Input, next plan.Result) {
 	st.status = status
 	if next.Phase == pod.Terminated && !st.ended {
 		st.ended = true
-		// Of a pod that is to vanish nothing is removed before this status is written.
-		w.queue.add(d.UID())
 		w.Desired.Ended(d.UID())
 		w.Probes.Forget(d.UID())
 	}

@@ -85,7 +85,7 @@ func TestNothingIsRemovedBeforeItIsTold(t *testing.T) {
 		w.expectCalls(t, "StopContainer a-p-0 30s", "StopSandbox s-p-0")
 		s := w.status().ContainerStatuses[0]
 		w.mu.Lock()
-		if s.State.Terminated == nil || len(w.asked) == 0 {
+		if s.State.Terminated == nil || len(w.asked) == 0 || w.askedEarly {
 			t.Errorf("status %+v, asked %v", s, w.asked)
 		}
 		w.unwritten = false
@@ -175,6 +175,41 @@ func TestPullFailureBacksOff(t *testing.T) {
 			if !slices.Contains(w.events, want) {
 				t.Errorf("no event %s in %q", want, w.events)
 			}
+		}
+	})
+}
+
+// Another image is pulled at once, and has a back-off of its own.
+func TestPullFailureOfAnotherImage(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		w.setFailure("PullImage", errors.New("no such host"))
+		p := testPod("p", nil)
+		w.put(p)
+		// 10 s, 20 s, 40 s: the fourth one would be after 70 s.
+		time.Sleep(35 * time.Second)
+		synctest.Wait()
+		pulls := func() (n int) {
+			for _, call := range w.called() {
+				if strings.HasPrefix(call, "PullImage") {
+					n++
+				}
+			}
+			return n
+		}
+		if n := pulls(); n != 3 {
+			t.Errorf("%d pulls in 35 s, want 3", n)
+		}
+		changed := p.DeepCopy()
+		changed.Spec.Containers[0].Image = "img2"
+		w.put(changed)
+		synctest.Wait()
+		if n := pulls(); n != 1 {
+			t.Errorf("%d pulls of the new image, want 1 at once", n)
+		}
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if n := pulls(); n != 1 {
+			t.Errorf("%d more pulls of the new image after 11 s, want 1", n)
 		}
 	})
 }

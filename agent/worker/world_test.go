@@ -50,8 +50,10 @@ type world struct {
 	probed map[string]bool
 	// unwritten says that statuses are not written yet, asked what was asked after.
 	unwritten bool
-	asked     []pod.UID
-	ended     map[pod.UID]bool
+	// askedEarly says that it was asked after while the container had not ended.
+	askedEarly bool
+	asked      []pod.UID
+	ended      map[pod.UID]bool
 	// registered are the pods whose references were registered.
 	registered map[pod.UID]bool
 	// again are the static pods that come back as soon as they are forgotten.
@@ -248,6 +250,9 @@ func (p publisherOf) Finish(last *v1.Pod, status v1.PodStatus) {
 func (p publisherOf) Written(uid pod.UID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.set) > 0 && p.set[len(p.set)-1].ContainerStatuses[0].State.Terminated == nil {
+		p.askedEarly = true
+	}
 	if p.unwritten {
 		p.asked = append(p.asked, uid)
 	}
