@@ -220,7 +220,7 @@ func (a *Agent) wire() {
 	a.wireStatic()
 	a.mirrors = mirror.New(mirror.Deps{API: a.deps.API, Desired: a.desired,
 		Node: func() *v1.Node { return a.node.Node() }, Log: log})
-	a.publisher = publish.New(a.deps.API, a.mirrors.Mirror, log)
+	a.publisher = publish.New(a.deps.API, a.mirrors.Mirror, mark, log)
 	a.prober = probe.New(probe.Deps{Target: a.deps.Prober, Exec: execer{a.deps.Runtime}, Rand: a.rand(),
 		Changed: mark, Event: a.event, Log: log})
 	a.node = a.newNode()

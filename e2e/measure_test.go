@@ -106,6 +106,11 @@ func (c *cluster) startPods(b *testing.B, count int, of ...*usage) []time.Durati
 	if len(took) != count {
 		b.Fatalf("%d of %d pods run", len(took), count)
 	}
+	// The node has room for 110, and there may be more to come.
+	err = c.kube.CoreV1().Pods(ns).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: &zero}, metav1.ListOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
 	var all []time.Duration
 	for _, d := range took {
 		all = append(all, d)
@@ -279,4 +284,45 @@ func rss(b *testing.B, pid int) float64 {
 		}
 	}
 	return 0
+}
+
+// BenchmarkPodStartAmongCrashLoops measures how long a pod takes to run, before and
+// while 100 others on the node crash and are backed off. Metrics are in ms. It takes
+// some minutes, most of them for the crash loops to begin.
+//
+//	go test ./e2e -run '^$' -bench AmongCrashLoops -benchtime 1x -timeout 20m
+func BenchmarkPodStartAmongCrashLoops(b *testing.B) {
+	const loops, starts = 100, 20
+	c := start(b)
+	c.startPods(b, 1)
+	for b.Loop() {
+		var alone, among []time.Duration
+		for range starts {
+			alone = append(alone, c.startPods(b, 1)...)
+		}
+		ns := c.namespace(b, "crash")
+		for i := range loops {
+			name := fmt.Sprintf("crash-%d", i)
+			c.apply(b, ns, strings.Replace(pod(name, fmt.Sprintf(`"nodeName":%q,`, nodeName), `"args":["exit","1"]`), `"app":"`+name, `"app":"crash`, 1))
+		}
+		c.eventually(b, "all have crashed five times", 10*time.Minute, func(ctx context.Context) error {
+			pods, err := c.pods(ctx, ns, "app=crash")
+			looping := 0
+			for i := range pods {
+				if restarts(pods[i:i+1]) >= 4 {
+					looping++
+				}
+			}
+			if err == nil && looping != loops {
+				err = fmt.Errorf("%d have", looping)
+			}
+			return err
+		})
+		for range starts {
+			among = append(among, c.startPods(b, 1)...)
+		}
+		report(b, "alone", alone)
+		report(b, "among", among)
+	}
+	b.ReportMetric(0, "ns/op")
 }

@@ -79,7 +79,10 @@ func (b *Behavior) over(out fakeruntime.Behavior) fakeruntime.Behavior {
 		out.ExitCode = b.Exits.Code
 		out.TerminationMessage = b.Exits.Message
 	}
-	out.OOMAfter = b.OOMAfter.Duration
+	if b.OOMAfter.Duration > 0 {
+		// It does not end by itself before that unless the file says so.
+		out.OOMAfter, out.Exits = b.OOMAfter.Duration, b.Exits != nil
+	}
 	out.IgnoreSIGTERM = b.IgnoreSIGTERM
 	out.UnreadyAfter, out.UnreadyFor = b.UnreadyAfter.Duration, b.UnreadyFor.Duration
 	out.FailLivenessAfter = b.FailLivenessAfter.Duration

@@ -37,6 +37,8 @@ func TestScript(t *testing.T) {
   startError: no
 - pods: {node: "edge-*"}
   createError: edge
+- pods: {selector: app=hungry}
+  oomAfter: 1m
 `+oneStep))
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +66,8 @@ func TestScript(t *testing.T) {
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Errorf("behavior (-want +got):\n%s", diff)
 	}
+	job := pod("default", "x", "hungry", "")
+	job.Spec.RestartPolicy = v1.RestartPolicyNever
 	for _, test := range []struct {
 		name      string
 		pod       *v1.Pod
@@ -76,6 +80,7 @@ func TestScript(t *testing.T) {
 		{"by name", pod("other", "job-7", "", ""), "main", 0, func(b fakeruntime.Behavior) bool { return b.StartError == "no" }},
 		{"another namespace", pod("default", "job-7", "", ""), "main", 0, func(b fakeruntime.Behavior) bool { return b.StartError == "" }},
 		{"by node", pod("default", "x", "", "edge-0003"), "main", 0, func(b fakeruntime.Behavior) bool { return b.CreateError == "edge" }},
+		{"a job's own end is not before that of its memory", job, "main", 0, func(b fakeruntime.Behavior) bool { return b.OOMAfter == time.Minute && !b.Exits }},
 		{"none", pod("default", "x", "", "core-0003"), "main", 0, func(b fakeruntime.Behavior) bool { return cmp.Diff(b, standard) == "" }},
 	} {
 		if b := script(test.pod, &v1.Container{Name: test.container}, test.attempt); !test.got(b) {

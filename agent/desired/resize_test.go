@@ -78,6 +78,31 @@ func TestResize(t *testing.T) {
 	}
 }
 
+// Where several wait and there is room for one, it is the most important one's.
+func TestResizeByPriority(t *testing.T) {
+	s := New([]pod.Source{pod.SourceAPI}, milli(1000).admit, Hooks{Changed: func(pod.UID) {}, Ready: func() {}})
+	s.Synced(pod.SourceAPI)
+	important := func(uid, cpu string) *v1.Pod {
+		p, high := sized(uid, cpu, ""), int32(1000)
+		p.Spec.Priority = &high
+		return p
+	}
+	s.Put(pod.SourceAPI, sized("a", "100m", ""))
+	s.Put(pod.SourceAPI, important("b", "100m"))
+	s.Put(pod.SourceAPI, sized("c", "100m", ""))
+	s.Put(pod.SourceAPI, sized("holder", "700m", ""))
+	s.Put(pod.SourceAPI, sized("a", "700m", ""))
+	s.Put(pod.SourceAPI, important("b", "700m"))
+	s.Put(pod.SourceAPI, sized("c", "700m", ""))
+	for _, uid := range []pod.UID{"a", "b", "c"} {
+		expectCPU(t, s, uid, "100m", true)
+	}
+	s.Ended("holder")
+	expectCPU(t, s, "a", "100m", true)
+	expectCPU(t, s, "b", "700m", false)
+	expectCPU(t, s, "c", "100m", true)
+}
+
 // A new agent gives a pod what it has, not what it asks for, until all pods that
 // have something are admitted.
 func TestResizeAfterRestart(t *testing.T) {

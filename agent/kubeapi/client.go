@@ -27,10 +27,20 @@ func (c *Client) GetPod(ctx context.Context, namespace, name string) (*v1.Pod, e
 	return p, nil
 }
 
+// AwaitTurn waits until one more call is within the bounds, or ctx ends. All calls
+// but PatchPodStatus do so by themselves; what that is to write is better chosen when
+// its turn has come.
+func (c *Client) AwaitTurn(ctx context.Context) error {
+	if err := c.bound.Wait(ctx); err != nil {
+		return fmt.Errorf("waiting for a turn to call the API server: %w", err)
+	}
+	return nil
+}
+
 // PatchPodStatus brings the status of a pod from what it is in old to what it
 // is to be. The patch carries the pod's UID, so that a pod of the same name
 // made since is not touched (a Conflict error). Where nothing differs there is
-// no call, and old is returned.
+// no call, and old is returned. AwaitTurn is to be called before.
 func (c *Client) PatchPodStatus(ctx context.Context, old *v1.Pod, status v1.PodStatus) (*v1.Pod, error) {
 	from, err := json.Marshal(v1.Pod{Status: old.Status})
 	if err != nil {
@@ -47,7 +57,7 @@ func (c *Client) PatchPodStatus(ctx context.Context, old *v1.Pod, status v1.PodS
 	if string(patch) == fmt.Sprintf(`{"metadata":{"uid":%q}}`, old.UID) {
 		return old, nil
 	}
-	p, err := c.core.Pods(old.Namespace).Patch(ctx, old.Name, types.StrategicMergePatchType, patch,
+	p, err := c.statuses.Pods(old.Namespace).Patch(ctx, old.Name, types.StrategicMergePatchType, patch,
 		metav1.PatchOptions{}, "status")
 	if err != nil {
 		return nil, fmt.Errorf("patching the status of pod %s/%s: %w", old.Namespace, old.Name, err)

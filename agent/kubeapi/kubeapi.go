@@ -55,6 +55,10 @@ type Client struct {
 	// calls of a node full of pods.
 	beat   *corev1.CoreV1Client
 	leases leaseOnly
+	// statuses is for the pods' statuses: it is not bounded, for AwaitTurn is called
+	// before; bound is that of core.
+	statuses *corev1.CoreV1Client
+	bound    flowcontrol.RateLimiter
 	// services are what WatchServices has found.
 	services Services
 }
@@ -74,8 +78,8 @@ func New(config *rest.Config, o Options) (*Client, error) {
 	heartbeat := *httpClient
 	heartbeat.Timeout = o.HeartbeatTimeout
 
-	client := &Client{}
-	c.RateLimiter = limiter(o.QPS, o.Burst)
+	client := &Client{bound: limiter(o.QPS, o.Burst)}
+	c.RateLimiter = client.bound
 	if client.core, err = corev1.NewForConfigAndClient(c, httpClient); err != nil {
 		return nil, fmt.Errorf("making a client for %s: %w", c.Host, err)
 	}
@@ -90,6 +94,9 @@ func New(config *rest.Config, o Options) (*Client, error) {
 		return nil, fmt.Errorf("making an event client for %s: %w", c.Host, err)
 	}
 	c.RateLimiter = limiter(0, 0)
+	if client.statuses, err = corev1.NewForConfigAndClient(c, httpClient); err != nil {
+		return nil, fmt.Errorf("making a status client for %s: %w", c.Host, err)
+	}
 	if client.beat, err = corev1.NewForConfigAndClient(c, &heartbeat); err != nil {
 		return nil, fmt.Errorf("making a node client for %s: %w", c.Host, err)
 	}

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -100,6 +101,14 @@ func (m *model) checkAction(action plan.Action) {
 		if running && action.ID == a.observed.Sandbox().ID {
 			m.fatalf("%v while a container runs", action)
 		}
+	case plan.RunPreStop:
+		if a.history.Containers[action.Container].PreStopped == action.ID {
+			m.fatalf("%v, which was run", action)
+		}
+	case plan.UpdateContainer:
+		if c := a.observed.Container(action.Container); c == nil || c.ID != action.ID || c.State != pod.ContainerRunning {
+			m.fatalf("%v of %+v", action, c)
+		}
 	case plan.RemoveContainer:
 		for _, c := range a.observed.Containers {
 			if c.ID == action.ID && (c.State == pod.ContainerRunning || c.State == pod.ContainerUnknown) {
@@ -121,6 +130,9 @@ func (m *model) checkRestart(t *task, id string) {
 		return
 	}
 	c, init := pod.ContainerSpec(m.desired.Pod, t.Container)
+	if pod.EphemeralContainer(m.desired.Pod, t.Container) != nil {
+		m.fatalf("%v though it is an ephemeral container that ended with %d", t.Action, last.ExitCode)
+	}
 	if c == nil || last.ID == t.replaces || last.Hash != t.hash || pod.ShouldRestart(m.desired.Pod, c, last.ExitCode) {
 		return
 	}
@@ -152,6 +164,11 @@ func (m *model) checkStatus(before, now *v1.PodStatus) {
 	spec := &m.desired.Pod.Spec
 	m.checkContainers(spec.InitContainers, before.InitContainerStatuses, now.InitContainerStatuses, final)
 	m.checkContainers(spec.Containers, before.ContainerStatuses, now.ContainerStatuses, final)
+	var ephemeral []v1.Container
+	for _, e := range spec.EphemeralContainers {
+		ephemeral = append(ephemeral, v1.Container(e.EphemeralContainerCommon))
+	}
+	m.checkContainers(ephemeral, before.EphemeralContainerStatuses, now.EphemeralContainerStatuses, final)
 	m.checkConditions(before, now)
 }
 
@@ -167,7 +184,7 @@ func (m *model) checkContainers(specs []v1.Container, before, now []v1.Container
 				states++
 			}
 		}
-		if states != 1 || s.Name != specs[i].Name || s.Started == nil {
+		if states != 1 || s.Name != specs[i].Name || s.Started == nil && specs[i].Name[0] != 'e' {
 			m.fatalf("container status %+v", s)
 		}
 		if c := m.agent.observed.Container(s.Name); (c != nil && c.State == pod.ContainerRunning) != (s.State.Running != nil) {
@@ -243,6 +260,10 @@ func (m *model) calm() {
 // reports whether anything changed.
 func (m *model) soothe() (changed bool) {
 	a := m.agent
+	if a.status != nil && m.desired != nil && !reflect.DeepEqual(*a.status, m.published) {
+		m.published, changed = *a.status.DeepCopy(), true
+		m.hear()
+	}
 	for i := range m.world.containers {
 		c := &m.world.containers[i]
 		if c.State == pod.ContainerUnknown {
@@ -303,6 +324,9 @@ func (m *model) checkRuns() {
 			_, init := pod.ContainerSpec(p, list[i].Name)
 			switch {
 			case c != nil && c.State == pod.ContainerRunning:
+				if want := pod.ResourcesOf(list[i].Resources); c.Resources != nil && *c.Resources != want {
+					m.fatalf("at rest %s has %+v, not %+v", c.ID, *c.Resources, want)
+				}
 				running++
 			case init && !pod.IsSidecar(&list[i]):
 			case c == nil || pod.ShouldRestart(p, &list[i], c.ExitCode):

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"nodelet/agent/pod"
@@ -39,6 +40,10 @@ func (m *model) disturb() {
 		}
 	case 6:
 		m.changeImage()
+	case 7:
+		m.resize()
+	case 8:
+		m.debug()
 	}
 	// The agent mostly hears of it soon.
 	if m.choose.n(4) > 0 {
@@ -61,7 +66,8 @@ func (m *model) disturbContainer(c *pod.Container) {
 	case 6:
 		// Not during a start that the agent may not live to see the end of: the
 		// next one knows it again by its name, which comes from what there is.
-		if _, making := m.agent.tasks["make"]; !making && len(m.late) == 0 {
+		// Nor before anybody was told of it, and so of its number.
+		if _, making := m.agent.tasks["make"]; !making && len(m.late) == 0 && m.isPublished(c) {
 			w.lose(c)
 			m.agent.observed = w.snapshot()
 			return
@@ -88,6 +94,17 @@ func (m *model) disturbContainer(c *pod.Container) {
 	if c.State == pod.ContainerRunning {
 		m.agent.probes[c.Name] = probes
 	}
+}
+
+// isPublished reports whether the API server has been told of a container.
+func (m *model) isPublished(c *pod.Container) bool {
+	p := &m.published
+	for _, s := range slices.Concat(p.InitContainerStatuses, p.ContainerStatuses, p.EphemeralContainerStatuses) {
+		if s.ContainerID == "test://"+c.ID {
+			return true
+		}
+	}
+	return false
 }
 
 // remove deletes the pod, again perhaps, or has its source not list it.
@@ -124,6 +141,36 @@ func (m *model) remove() {
 		m.desired = nil
 		return
 	}
+	m.desired = &next
+}
+
+// resize changes the resources of a container that has some.
+func (m *model) resize() {
+	if m.desired == nil {
+		return
+	}
+	next := *m.desired
+	next.Pod = next.Pod.DeepCopy()
+	c := &next.Pod.Spec.Containers[m.choose.n(len(next.Pod.Spec.Containers))]
+	if len(c.Resources.Requests) == 0 {
+		return
+	}
+	c.Resources = resources(m.choose.n(3))
+	next.Pod.Generation++
+	m.desired = &next
+}
+
+// debug adds an ephemeral container.
+func (m *model) debug() {
+	if m.desired == nil || len(m.desired.Pod.Spec.EphemeralContainers) > 1 {
+		return
+	}
+	next := *m.desired
+	next.Pod = next.Pod.DeepCopy()
+	all := &next.Pod.Spec.EphemeralContainers
+	*all = append(*all, v1.EphemeralContainer{EphemeralContainerCommon: v1.EphemeralContainerCommon{
+		Name: fmt.Sprintf("e%d", len(*all)), Image: "img0"}})
+	next.Pod.Generation++
 	m.desired = &next
 }
 

@@ -32,6 +32,17 @@ type History struct {
 	Containers map[string]Container
 }
 
+// See notes what was seen in the runtime.
+func (h *History) See(o *pod.Observed) {
+	for i := range o.Containers {
+		c := &o.Containers[i]
+		if known := h.Containers[c.Name]; c.State != pod.ContainerCreated && c.Attempt >= known.Incarnations {
+			known.Incarnations = c.Attempt + 1
+			h.Containers[c.Name] = known
+		}
+	}
+}
+
 // Container is what is remembered of one container.
 type Container struct {
 	// Restart is the container's crash-loop back-off.
@@ -51,6 +62,9 @@ type Container struct {
 	// what they are. A runtime that then shows others cannot do better.
 	Updated   string
 	UpdatedTo pod.Resources
+	// Incarnations is how many there were, as far as was seen: more than the newest
+	// attempt that was begun. The runtime may lose what has ended.
+	Incarnations uint32
 	// PreStopped is the ID of an incarnation whose preStop hook was run.
 	PreStopped string
 }
@@ -65,6 +79,9 @@ type Failure struct {
 	BackoffMessage string
 	// At is when it failed, RetryAt when to try again.
 	At, RetryAt time.Time
+	// For is the image of the container that could not be started: with another one
+	// it is tried at once.
+	For string
 }
 
 // IsZero reports whether there was no failure.
@@ -96,6 +113,17 @@ type Backoff struct {
 	// Last is the time of the newest failure counted, Of what failed then.
 	Last time.Time
 	Of   string
+	// For is what the delay is for; it is not for what is changed since.
+	For string
+}
+
+// WhenFor returns the back-off as it is for something: none if it is for something
+// else.
+func (b Backoff) WhenFor(what string) Backoff {
+	if b.For != what {
+		return Backoff{For: what}
+	}
+	return b
 }
 
 // Next returns the back-off after one more failure, of something at a time. One
@@ -106,9 +134,9 @@ func (b Backoff) Next(of string, at time.Time, initial, maximum time.Duration) B
 		return b
 	}
 	if b.Delay == 0 || at.Sub(b.Last) > 2*maximum {
-		return Backoff{Delay: min(initial, maximum), Last: at, Of: of}
+		return Backoff{Delay: min(initial, maximum), Last: at, Of: of, For: b.For}
 	}
-	return Backoff{Delay: min(2*b.Delay, maximum), Last: at, Of: of}
+	return Backoff{Delay: min(2*b.Delay, maximum), Last: at, Of: of, For: b.For}
 }
 
 // Until returns when something that failed at the given time may be tried

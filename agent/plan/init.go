@@ -12,9 +12,12 @@ import (
 func (p *planner) initialize(sandbox *pod.Sandbox) bool {
 	spec := &p.Desired.Pod.Spec
 	started := p.startedIn(sandbox)
+	begun := p.begunInit(sandbox)
 	for i := range spec.InitContainers {
 		c := &spec.InitContainers[i]
 		switch {
+		case i < begun && !pod.IsSidecar(c) && p.Observed.Container(c.Name) == nil:
+			// It has succeeded, and the runtime has lost it since.
 		case pod.IsSidecar(c):
 			p.syncContainer(sandbox, c)
 			if !started && !p.isStarted(sandbox, c) {
@@ -25,6 +28,16 @@ func (p *planner) initialize(sandbox *pod.Sandbox) bool {
 		}
 	}
 	return true
+}
+
+// begunInit is the place of the last init container that has begun in the sandbox.
+func (p *planner) begunInit(sandbox *pod.Sandbox) (place int) {
+	for i := range p.Desired.Pod.Spec.InitContainers {
+		if c := p.Observed.Container(p.Desired.Pod.Spec.InitContainers[i].Name); c != nil && c.SandboxID == sandbox.ID {
+			place = i
+		}
+	}
+	return place
 }
 
 // startedIn reports whether some container of the pod has been started in the

@@ -2,10 +2,12 @@ package plan_test
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"nodelet/agent/plan"
@@ -48,6 +50,8 @@ type agentModel struct {
 type task struct {
 	plan.Action
 	hash string
+	// spec is the container's as it was when the action was planned; nil for none.
+	spec *v1.Container
 	// replaces is the incarnation that a start is to replace whatever the policy.
 	replaces string
 	// created is the container, once it is made.
@@ -132,6 +136,15 @@ func chooseContainer(c *choices, name string, init bool) v1.Container {
 	if init && !pod.IsSidecar(&result) {
 		return result
 	}
+	if c.oneIn(4) {
+		result.Lifecycle = &v1.Lifecycle{PreStop: &v1.LifecycleHandler{Sleep: &v1.SleepAction{Seconds: 1}}}
+	}
+	if c.oneIn(4) {
+		result.Resources = resources(c.n(3))
+		if c.oneIn(2) {
+			result.ResizePolicy = []v1.ContainerResizePolicy{{ResourceName: v1.ResourceCPU, RestartPolicy: v1.RestartContainer}}
+		}
+	}
 	if probes := c.n(8); probes > 3 {
 		if probes&1 > 0 {
 			result.LivenessProbe = &v1.Probe{}
@@ -142,6 +155,11 @@ func chooseContainer(c *choices, name string, init bool) v1.Container {
 		result.ReadinessProbe = &v1.Probe{}
 	}
 	return result
+}
+
+// resources are the nth that a container may ask for.
+func resources(n int) v1.ResourceRequirements {
+	return v1.ResourceRequirements{Requests: v1.ResourceList{v1.ResourceCPU: *resource.NewMilliQuantity(int64(n+1)*100, resource.DecimalSI)}}
 }
 
 // step is one look of the worker at the pod, and then some of what it began.
@@ -171,7 +189,8 @@ func (m *model) step() {
 func (m *model) look() {
 	a := m.agent
 	in := plan.Input{Desired: m.desired, SourcesReady: a.ready, Observed: a.observed, Probes: a.probes,
-		History: &a.history, Backoff: plan.DefaultBackoff(), Now: m.world.now}
+		History: &a.history, Told: m.told(), Backoff: plan.DefaultBackoff(), Now: m.world.now}
+	a.history.See(&a.observed)
 	next := plan.Next(in)
 	m.checkPlan(next)
 	a.last = next
@@ -184,6 +203,11 @@ func (m *model) look() {
 	if m.desired != nil {
 		m.computeStatus(next)
 	}
+}
+
+// told reports whether the API server has the agent's last word on the pod.
+func (m *model) told() bool {
+	return m.agent.last.Phase == pod.Terminated && m.agent.status != nil && reflect.DeepEqual(*m.agent.status, m.published)
 }
 
 // enter notes how far the pod's life has come, as the worker does.
@@ -205,6 +229,9 @@ func (m *model) begin(action plan.Action) {
 	a := m.agent
 	t := &task{Action: action, hash: m.hash(action.Container),
 		replaces: a.history.Containers[action.Container].Replace}
+	if m.desired != nil {
+		t.spec, _ = pod.ContainerSpec(m.desired.Pod, action.Container)
+	}
 	a.tasks[action.Key()] = t
 	a.history.InFlight[action.Key()] = action
 	c := a.history.Containers[action.Container]
@@ -233,7 +260,7 @@ func (m *model) computeStatus(next plan.Result) {
 		previous = &m.desired.Pod.Status
 	}
 	status := podstatus.Compute(podstatus.Input{Desired: m.desired, Observed: a.observed, Probes: a.probes, Phase: next.Phase,
-		Waiting: next.Waiting, End: next.End, Previous: previous, RuntimeName: "test", Now: m.world.now})
+		Waiting: next.Waiting, Resizing: next.Resizing, End: next.End, Previous: previous, RuntimeName: "test", Now: m.world.now})
 	m.checkStatus(previous, &status)
 	a.status = &status
 }
@@ -255,7 +282,7 @@ func (m *model) progress(key string, t *task) {
 	case choice == 6 && t.Makes():
 		m.finish(key, t, m.fail(t), false)
 	case choice == 5 && t.Kind == plan.StartContainer && t.created == "":
-		t.created, _ = m.world.create(t.ID, t.Container, t.Attempt, t.hash)
+		t.created, _ = m.create(t)
 		m.agent.observed = m.world.snapshot()
 	case t.Makes():
 		if err := m.make(t); err != nil {
@@ -263,6 +290,8 @@ func (m *model) progress(key string, t *task) {
 			return
 		}
 		m.finish(key, t, nil, true)
+	case choice == 6 && t.Kind == plan.UpdateContainer:
+		m.finish(key, t, &plan.Failure{Reason: plan.ReasonResizeError, Message: "no"}, false)
 	case choice == 6:
 		m.finish(key, t, nil, false)
 	default:
@@ -277,7 +306,7 @@ func (m *model) make(t *task) error {
 	case plan.RunSandbox:
 		m.world.runSandbox(t.Attempt)
 	case plan.StartContainer:
-		id, err := m.world.create(t.ID, t.Container, t.Attempt, t.hash)
+		id, err := m.create(t)
 		if err != nil {
 			return err
 		}
@@ -285,6 +314,16 @@ func (m *model) make(t *task) error {
 		return m.world.start(id)
 	}
 	return nil
+}
+
+// create makes a container, with what its labels and its cgroup say.
+func (m *model) create(t *task) (id string, err error) {
+	if id, err = m.world.create(t.ID, t.Container, t.Attempt, t.hash); err != nil || t.spec == nil {
+		return id, err
+	}
+	c, has := m.world.container(id), pod.ResourcesOf(t.spec.Resources)
+	c.PreStop, c.Resources = pod.PreStop(t.spec), &has
+	return id, nil
 }
 
 // fail is how an action that makes something may fail.
@@ -300,7 +339,7 @@ func (m *model) fail(t *task) *plan.Failure {
 		return &plan.Failure{Reason: plan.ReasonErrImagePull, Message: "no", Pull: true, BackoffMessage: "later"}
 	case 1:
 		// The start fails, and leaves a container that ended.
-		if id, err := m.world.create(t.ID, t.Container, t.Attempt, t.hash); err == nil {
+		if id, err := m.create(t); err == nil {
 			c := m.world.container(id)
 			c.State, c.FinishedAt, c.ExitCode, c.Reason = pod.ContainerExited, m.world.now, 128, "ContainerCannotRun"
 			m.world.ended[c.Name] = *c
@@ -338,15 +377,27 @@ func (m *model) finish(key string, t *task, failure *plan.Failure, done bool) {
 		h.Removed = h.Removed || done
 	case plan.RunSandbox:
 		h.Sandbox = at(10 * time.Second)
+	case plan.RunPreStop:
+		c := h.Containers[t.Container]
+		c.PreStopped = t.ID
+		h.Containers[t.Container] = c
+	case plan.UpdateContainer:
+		c := h.Containers[t.Container]
+		c.Resize = at(10 * time.Second)
+		if done {
+			c.Updated, c.UpdatedTo = t.ID, t.Resources
+		}
+		h.Containers[t.Container] = c
 	case plan.StartContainer:
 		c := h.Containers[t.Container]
 		delay := 10 * time.Second
 		if failure != nil && failure.Pull {
 			limits := plan.DefaultBackoff()
-			c.Pull = c.Pull.Next("", now, limits.PullInitial, limits.PullMax)
+			c.Pull = c.Pull.WhenFor(t.Image).Next("", now, limits.PullInitial, limits.PullMax)
 			delay = c.Pull.Delay
 		}
 		c.Failure = at(delay)
+		c.Failure.For = t.Image
 		h.Containers[t.Container] = c
 	}
 }

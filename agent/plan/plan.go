@@ -27,8 +27,12 @@ type Input struct {
 	Observed     pod.Observed
 	Probes       pod.Probes
 	History      *History
-	Backoff      BackoffLimits
-	Now          time.Time
+	// Told says that the API server has been told how everything of the pod has ended.
+	// What is left of a pod that is being deleted is kept until then, so that an agent
+	// that dies in between leaves its successor something to tell.
+	Told    bool
+	Backoff BackoffLimits
+	Now     time.Time
 }
 
 // Result is a decision.
@@ -111,8 +115,9 @@ type Action struct {
 	ID string
 	// Container is the container's name; empty for sandboxes.
 	Container string
-	// Attempt is the number of the incarnation to make.
+	// Attempt is the number of the incarnation to make, Image that of a container.
 	Attempt uint32
+	Image   string
 	// Grace is how long a StopContainer may take; PreStop how much of it the
 	// container's preStop hook may have, 0 for none.
 	Grace   time.Duration

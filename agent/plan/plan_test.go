@@ -62,6 +62,8 @@ type life struct {
 	now      time.Time
 	status   v1.PodStatus
 	notReady bool
+	// untold says that the API server has not been told how the pod has ended.
+	untold bool
 }
 
 func (l *life) do(t *testing.T, d *datadriven.TestData) string {
@@ -108,6 +110,10 @@ func (l *life) do(t *testing.T, d *datadriven.TestData) string {
 		l.desired = nil
 	case "sources-not-ready":
 		l.notReady = true
+	case "untold":
+		l.untold = true
+	case "told":
+		l.untold = false
 	case "image":
 		l.change(func(next *pod.Desired) {
 			next.Pod = next.Pod.DeepCopy()
@@ -298,6 +304,9 @@ func (l *life) fail(t *testing.T, d *datadriven.TestData) {
 		l.history.Containers[name] = c
 		return
 	}
+	if spec, _ := pod.ContainerSpec(l.desired.Pod, name); spec != nil {
+		f.For = spec.Image
+	}
 	c.Failure = f
 	l.history.Containers[name] = c
 }
@@ -334,8 +343,9 @@ func (l *life) apiStatus(t *testing.T, d *datadriven.TestData) {
 
 // plan decides, notes the decision as the worker does, and prints it.
 func (l *life) plan(underway bool) string {
+	l.history.See(&l.observed)
 	next := plan.Next(plan.Input{Desired: l.desired, SourcesReady: !l.notReady, Observed: l.observed, Probes: l.probes,
-		History: l.history, Backoff: plan.DefaultBackoff(), Now: l.now})
+		History: l.history, Told: !l.untold, Backoff: plan.DefaultBackoff(), Now: l.now})
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s", next.Phase)
 	if next.Gone {

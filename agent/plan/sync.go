@@ -44,7 +44,8 @@ func (p *planner) startEphemeral(sandbox *pod.Sandbox) {
 	for i := range p.Desired.Pod.Spec.EphemeralContainers {
 		c := v1.Container(p.Desired.Pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
 		cur, status := p.Observed.Container(c.Name), containerStatus(p.Desired.Pod, c.Name)
-		begun := cur != nil && cur.State != pod.ContainerCreated || cur == nil && status != nil && status.ContainerID != ""
+		begun := cur != nil && cur.State != pod.ContainerCreated || cur == nil && status != nil && status.ContainerID != "" ||
+			p.History.Containers[c.Name].Incarnations > 0
 		if !begun {
 			p.start(sandbox, &c, 0, Backoff{})
 		}
@@ -229,11 +230,11 @@ func (p *planner) syncContainer(sandbox *pod.Sandbox, c *v1.Container) {
 
 // nextAttempt is the number of a container's next incarnation: one more than
 // that of the newest in the runtime or, where that has lost newer ones, of the
-// newest in the pod's status.
+// newest that was seen or is in the pod's status.
 func (p *planner) nextAttempt(c *v1.Container) uint32 {
-	var next uint32
+	next := p.History.Containers[c.Name].Incarnations
 	if cur := p.Observed.Container(c.Name); cur != nil {
-		next = cur.Attempt + 1
+		next = max(next, cur.Attempt+1)
 	}
 	status := containerStatus(p.Desired.Pod, c.Name)
 	if status != nil && (status.ContainerID != "" || status.LastTerminationState.Terminated != nil) {
@@ -296,20 +297,24 @@ func (p *planner) restart(sandbox *pod.Sandbox, c *v1.Container, dead *pod.Conta
 	if at.IsZero() {
 		at = dead.CreatedAt
 	}
-	h := p.History.Containers[c.Name]
-	if until := h.Restart.Until(dead.ID, at, p.Backoff.RestartMax); p.Now.Before(until) {
+	backoff := p.History.Containers[c.Name].Restart.WhenFor(backedOff(c))
+	if until := backoff.Until(dead.ID, at, p.Backoff.RestartMax); p.Now.Before(until) {
 		p.wakeAt(until)
 		p.wait(c.Name, ReasonCrashLoopBackOff, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
-			h.Restart.Delay, c.Name, p.Desired.Pod.Name, p.Desired.Pod.Namespace, p.Desired.UID()))
+			backoff.Delay, c.Name, p.Desired.Pod.Name, p.Desired.Pod.Namespace, p.Desired.UID()))
 		return
 	}
-	p.start(sandbox, c, p.nextAttempt(c), h.Restart.Next(dead.ID, at, p.Backoff.RestartInitial, p.Backoff.RestartMax))
+	p.start(sandbox, c, p.nextAttempt(c), backoff.Next(dead.ID, at, p.Backoff.RestartInitial, p.Backoff.RestartMax))
 }
+
+// backedOff is what a container's crash-loop back-off is for: another image, or
+// other resources, may do better.
+func backedOff(c *v1.Container) string { return c.Image + " " + c.Resources.String() }
 
 // start starts a container, one at a time in a pod, unless the last attempt
 // failed a short while ago.
 func (p *planner) start(sandbox *pod.Sandbox, c *v1.Container, attempt uint32, restart Backoff) {
-	if f := p.History.Containers[c.Name].Failure; !f.IsZero() {
+	if f := p.History.Containers[c.Name].Failure; !f.IsZero() && f.For == c.Image {
 		p.waitFailed(c.Name, f)
 		if p.Now.Before(f.RetryAt) {
 			p.wakeAt(f.RetryAt)
@@ -321,7 +326,7 @@ func (p *planner) start(sandbox *pod.Sandbox, c *v1.Container, attempt uint32, r
 			return
 		}
 	}
-	p.do(Action{Kind: StartContainer, ID: sandbox.ID, Container: c.Name, Attempt: attempt, Restart: restart})
+	p.do(Action{Kind: StartContainer, ID: sandbox.ID, Container: c.Name, Attempt: attempt, Image: c.Image, Restart: restart})
 }
 
 // waitFailed says why a container that could not be started waits. A failed

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -40,7 +39,7 @@ func (p *planner) terminate() {
 	if !p.History.Unmounted {
 		p.do(Action{Kind: UnmountVolumes})
 	}
-	if p.vanishes() {
+	if p.vanishes() && (p.Told || !p.awaited()) {
 		p.removeAll()
 	}
 }
@@ -49,6 +48,12 @@ func (p *planner) terminate() {
 func (p *planner) vanishes() bool {
 	d := p.Desired
 	return d == nil || !d.Removed.IsZero() || d.Pod.DeletionTimestamp != nil
+}
+
+// awaited reports whether somebody may want to know how the pod ended, and nothing but
+// its containers says so.
+func (p *planner) awaited() bool {
+	return p.Desired != nil && p.Desired.Removed.IsZero() && len(p.Observed.Containers) > 0
 }
 
 func (p *planner) removeAll() {
@@ -159,13 +164,17 @@ func (p *planner) end(c *pod.Container, grace time.Duration) {
 func (p *planner) stopAction(c *pod.Container, grace time.Duration, message string) Action {
 	a := Action{Kind: StopContainer, ID: c.ID, Container: c.Name, Grace: max(grace, MinimumGrace), Message: message}
 	if message == "" {
-		a.Message = fmt.Sprintf("Stopping container %s", c.Name)
+		a.Message = StoppingMessage(c.Name)
 	}
 	if c.PreStop != nil {
 		a.PreStop = max(grace, 0)
 	}
 	return a
 }
+
+// StoppingMessage is the message of the event for a container that is stopped for its
+// pod's sake.
+func StoppingMessage(container string) string { return "Stopping container " + container }
 
 // overtakes reports whether a's end would come before that of a stop under way.
 // Sidecars share one deadline, so theirs never does.

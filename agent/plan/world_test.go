@@ -151,6 +151,10 @@ func (w *world) end(a plan.Action) {
 		if c := w.container(a.ID); c != nil {
 			w.exit(c, 143, "Error")
 		}
+	case plan.UpdateContainer:
+		if c := w.container(a.ID); c != nil && c.State == pod.ContainerRunning {
+			c.Resources = &a.Resources
+		}
 	case plan.StopSandbox:
 		if s := w.sandbox(a.ID); s != nil {
 			w.stopSandbox(s)

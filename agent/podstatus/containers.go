@@ -2,6 +2,7 @@ package podstatus
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -49,11 +50,7 @@ func (in *Input) ephemeralStatuses() []v1.ContainerStatus {
 	for i := range in.Desired.Pod.Spec.EphemeralContainers {
 		c := v1.Container(in.Desired.Pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
 		old := find(in.Previous.EphemeralContainerStatuses, c.Name)
-		status := in.containerStatus(&c, old)
-		if in.finalPhase() != "" && old != nil && old.State.Terminated != nil {
-			status = *old.DeepCopy()
-		}
-		statuses = append(statuses, status)
+		statuses = append(statuses, in.containerStatus(&c, old))
 	}
 	return statuses
 }
@@ -174,8 +171,10 @@ func (in *Input) initLost(c *v1.Container) bool {
 	if !in.isInit(c) || pod.IsSidecar(c) {
 		return false
 	}
-	for i := range in.Desired.Pod.Spec.Containers {
-		if in.Observed.Container(in.Desired.Pod.Spec.Containers[i].Name) != nil {
+	inits := in.Desired.Pod.Spec.InitContainers
+	after := slices.IndexFunc(inits, func(i v1.Container) bool { return i.Name == c.Name }) + 1
+	for _, later := range slices.Concat(inits[after:], in.Desired.Pod.Spec.Containers) {
+		if in.Observed.Container(later.Name) != nil {
 			return true
 		}
 	}

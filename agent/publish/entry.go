@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -32,6 +33,34 @@ type entry struct {
 	queued bool
 	// delay is the pause before the last retry; 0 after a success.
 	delay time.Duration
+	// awaited says that somebody waits until it is clean.
+	awaited bool
+	// restarts are those that it was written for of late.
+	restarts recently
+}
+
+// recently counts what happened, the less the longer ago.
+type recently struct {
+	n  float64
+	at time.Time
+}
+
+// halfLife is after when something counts half: crash loops are forgotten after as
+// long.
+const halfLife = 10 * time.Minute
+
+func (r *recently) of(now time.Time) float64 {
+	return r.n * math.Exp2(-float64(now.Sub(r.at))/float64(halfLife))
+}
+
+func (r *recently) count(n int, now time.Time) { r.n, r.at = r.of(now)+float64(n), now }
+
+// restarted is how often the pod's containers were restarted.
+func restarted(status *v1.PodStatus) (n int) {
+	for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses) {
+		n += int(c.RestartCount)
+	}
+	return n
 }
 
 // lose notes that the object of that UID is gone.

@@ -54,7 +54,7 @@ func makeMirror(api *fakeAPI, m *mirrored, p *Publisher, uid string) *v1.Pod {
 func playMirrored(t *testing.T, f func(t *testing.T, api *fakeAPI, m *mirrored, p *Publisher)) {
 	synctest.Test(t, func(t *testing.T) {
 		api, m := &fakeAPI{}, &mirrored{}
-		p := New(api, m.of, slog.New(slog.DiscardHandler))
+		p := New(api, m.of, func(pod.UID) {}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { p.Run(ctx); close(done) }()

@@ -4,7 +4,9 @@
 // Statuses are coalesced: while a pod's write is under way newer ones replace
 // each other, and only the newest is written next. A status that says what the
 // API server already has is not written. A pod's deletion is completed after
-// its last status was written.
+// its last status was written. Where more is to be written than the limit of calls
+// allows, pods that are restarted again and again come after the others, so that a
+// node full of crash loops does not hold these up.
 //
 // Who is written when is decided here; what is written, and what the API server
 // is known to have, in entry.go; the calls are made in write.go. Besides Run
@@ -26,6 +28,8 @@ import (
 // API is what is asked of the API server. Errors are its own, wrapped.
 type API interface {
 	GetPod(ctx context.Context, namespace, name string) (*v1.Pod, error)
+	// AwaitTurn waits until a call of PatchPodStatus is within the agent's bounds.
+	AwaitTurn(ctx context.Context) error
 	// PatchPodStatus brings a pod's status from old's to the one given; a pod
 	// of the same name with another UID is a Conflict.
 	PatchPodStatus(ctx context.Context, old *v1.Pod, status v1.PodStatus) (*v1.Pod, error)
@@ -49,11 +53,15 @@ type Publisher struct {
 	// mirror returns the newest known mirror of a static pod, or nil. It is
 	// called with the lock held.
 	mirror func(static *v1.Pod) *v1.Pod
-	log    *slog.Logger
+	// written is told of the pods that were asked after by Written. It is called with
+	// the lock held.
+	written func(pod.UID)
+	log     *slog.Logger
 
 	mu   sync.Mutex
 	pods map[types.UID]*entry
-	// queue has the pods to be written, the longest waiting first.
+	// queue has the pods to be written, the longest waiting first. next says whose
+	// turn it is.
 	queue []types.UID
 	// retries has the pods whose last write failed, with the time of the next.
 	retries map[types.UID]time.Time
@@ -63,9 +71,10 @@ type Publisher struct {
 }
 
 // New returns a Publisher; nothing is written before Run. mirror returns the
-// newest known mirror pod of a static pod, or nil, and calls no Publisher.
-func New(api API, mirror func(static *v1.Pod) *v1.Pod, log *slog.Logger) *Publisher {
-	return &Publisher{api: api, mirror: mirror, log: log, pods: map[types.UID]*entry{}, retries: map[types.UID]time.Time{},
+// newest known mirror pod of a static pod, or nil; written is told what Written says.
+// Both return at once and call no Publisher.
+func New(api API, mirror func(static *v1.Pod) *v1.Pod, written func(pod.UID), log *slog.Logger) *Publisher {
+	return &Publisher{api: api, mirror: mirror, written: written, log: log, pods: map[types.UID]*entry{}, retries: map[types.UID]time.Time{},
 		wake: make(chan struct{}, 1)}
 }
 
@@ -149,6 +158,28 @@ func (p *Publisher) OnPod(object *v1.Pod) {
 	}
 	if e, ok := p.pods[uid]; ok && e.static == pod.IsMirror(object) && e.learn(object) {
 		p.enqueue(uid, e)
+		p.tellWritten(uid, e)
+	}
+}
+
+// Written reports whether the API server has the newest status of a pod, or nobody
+// wants it there. If not, it is told later that it has.
+func (p *Publisher) Written(uid pod.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e, ok := p.pods[types.UID(uid)]
+	if !ok || e.clean() {
+		return true
+	}
+	e.awaited = true
+	return false
+}
+
+// tellWritten tells that the API server has what was asked after. The lock is held.
+func (p *Publisher) tellWritten(uid types.UID, e *entry) {
+	if e.awaited && e.clean() {
+		e.awaited = false
+		p.written(pod.UID(uid))
 	}
 }
 
@@ -161,6 +192,9 @@ func (p *Publisher) Forget(uid pod.UID) {
 
 // forget drops a pod. The lock is held.
 func (p *Publisher) forget(uid types.UID) {
+	if e, ok := p.pods[uid]; ok && e.awaited {
+		p.written(pod.UID(uid))
+	}
 	delete(p.pods, uid)
 	delete(p.retries, uid)
 }

@@ -20,6 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+
+	"nodelet/agent/pod"
 )
 
 // fakeAPI keeps one pod. Each call takes latency and fails with fail.
@@ -34,6 +36,8 @@ type fakeAPI struct {
 	amend   func(*v1.PodStatus)
 	calls   []string
 	version int
+	// turns has the turns to call; nil for always.
+	turns chan struct{}
 }
 
 func (f *fakeAPI) begin(call string) error {
@@ -47,6 +51,18 @@ func (f *fakeAPI) GetPod(_ context.Context, _, _ string) (*v1.Pod, error) {
 	err := f.begin("get")
 	defer f.mu.Unlock()
 	return f.pod, err
+}
+
+func (f *fakeAPI) AwaitTurn(ctx context.Context) error {
+	if f.turns == nil {
+		return ctx.Err()
+	}
+	select {
+	case <-f.turns:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (f *fakeAPI) PatchPodStatus(_ context.Context, old *v1.Pod, status v1.PodStatus) (*v1.Pod, error) {
@@ -105,7 +121,7 @@ func play(t *testing.T, f func(t *testing.T, api *fakeAPI, p *Publisher)) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{}
 		api.store(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}})
-		p := New(api, nil, slog.New(slog.DiscardHandler))
+		p := New(api, nil, func(pod.UID) {}, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { p.Run(ctx); close(done) }()
@@ -154,7 +170,7 @@ func TestUnchangedIsNotWritten(t *testing.T) {
 			t.Errorf("%d writers at rest", n)
 		}
 		// An agent that starts anew finds the status as it should be.
-		fresh := New(api, nil, slog.New(slog.DiscardHandler))
+		fresh := New(api, nil, func(pod.UID) {}, slog.New(slog.DiscardHandler))
 		fresh.Set(api.pod, says("a"))
 		if len(fresh.queue) != 0 {
 			t.Error("a status that the API server has was queued")
@@ -168,8 +184,9 @@ func TestAnswerThatDiffersIsAccepted(t *testing.T) {
 	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
 		api.amend = func(s *v1.PodStatus) { s.QOSClass = v1.PodQOSBurstable }
 		for range 3 {
-			p.Set(api.pod, says("a"))
-			p.OnPod(api.pod)
+			now := api.pod
+			p.Set(now, says("a"))
+			p.OnPod(now)
 			synctest.Wait()
 		}
 		api.expect(t, "patch a")
@@ -387,7 +404,7 @@ func BenchmarkSetUnchanged(b *testing.B) {
 	api.store(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u"}})
 	status := says("a", v1.PodCondition{Type: v1.PodReady, Status: v1.ConditionTrue})
 	api.pod.Status = status
-	p := New(api, nil, slog.New(slog.DiscardHandler))
+	p := New(api, nil, func(pod.UID) {}, slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	for b.Loop() {
 		p.Set(api.pod, status)
@@ -395,4 +412,80 @@ func BenchmarkSetUnchanged(b *testing.B) {
 	if len(p.queue) != 0 {
 		b.Error("an unchanged status was queued")
 	}
+}
+
+// Where the calls are fewer than what is to be written, crash loops wait for the others.
+func TestCrashLoopsYield(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		api.turns = make(chan struct{})
+		set := func(uid string, restarts int32) {
+			known := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: types.UID(uid), ResourceVersion: "1"}}
+			status := says(uid)
+			status.ContainerStatuses = []v1.ContainerStatus{{RestartCount: restarts}}
+			p.Set(known, status)
+			synctest.Wait()
+		}
+		api.pod.UID = "loop"
+		for n := range int32(3) {
+			set("loop", n)
+			api.turns <- struct{}{}
+			synctest.Wait()
+		}
+		api.expect(t, "patch loop", "patch loop", "patch loop")
+		// From now on no pod is found, which is the end of it.
+		api.fail = notFound("p")
+		set("loop", 3)
+		set("first", 0)
+		set("second", 0)
+		for range 3 {
+			api.turns <- struct{}{}
+			synctest.Wait()
+		}
+		api.expect(t, "patch first", "patch second", "patch loop")
+		if n := len(p.pods); n > 0 {
+			t.Errorf("%d pods are left", n)
+		}
+	})
+}
+
+// Whoever asks whether a status is written hears of it once it is, or nobody wants it.
+func TestWritten(t *testing.T) {
+	play(t, func(t *testing.T, api *fakeAPI, p *Publisher) {
+		told := 0
+		p.written = func(uid pod.UID) {
+			if told++; uid != "u" {
+				t.Errorf("told of %s", uid)
+			}
+		}
+		api.turns = make(chan struct{})
+		if !p.Written("u") {
+			t.Error("a pod of which nothing is to be written is waited for")
+		}
+		p.Set(api.pod, says("a"))
+		if p.Written("u") {
+			t.Error("it was not written yet")
+		}
+		api.turns <- struct{}{}
+		synctest.Wait()
+		if !p.Written("u") || told != 1 {
+			t.Errorf("written, and told %d times", told)
+		}
+		// Nobody has asked.
+		p.Set(api.pod, says("b"))
+		api.turns <- struct{}{}
+		synctest.Wait()
+		if told != 1 {
+			t.Errorf("told %d times", told)
+		}
+		p.Set(api.pod, says("c"))
+		if p.Written("u") {
+			t.Error("it was not written yet")
+		}
+		api.fail = notFound("p")
+		api.turns <- struct{}{}
+		synctest.Wait()
+		if !p.Written("u") || told != 2 {
+			t.Errorf("the pod is gone, and it was told %d times", told)
+		}
+	})
 }

@@ -2,6 +2,8 @@ package publish
 
 import (
 	"context"
+	"math"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -21,12 +23,13 @@ type job struct {
 	finished bool
 }
 
-// writeQueued writes one pod after the other until none is queued.
+// writeQueued writes one pod after the other until none is queued. What to write is
+// chosen when its turn has come, not when it begins to wait.
 func (p *Publisher) writeQueued(ctx context.Context) {
-	for {
-		j, ok := p.take(ctx)
+	for p.more(ctx) && p.api.AwaitTurn(ctx) == nil {
+		j, ok := p.take()
 		if !ok {
-			return
+			continue
 		}
 		answer, err := p.call(ctx, j)
 		gone := err == nil && answer == nil || apierrors.IsNotFound(err)
@@ -40,13 +43,23 @@ func (p *Publisher) writeQueued(ctx context.Context) {
 	}
 }
 
-// take returns the next write, or false if the writer is to end.
-func (p *Publisher) take(ctx context.Context) (job, bool) {
+// more reports whether there is anything to write; if not, there is one writer less.
+func (p *Publisher) more(ctx context.Context) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.queue) > 0 && ctx.Err() == nil {
-		uid := p.queue[0]
-		p.queue = p.queue[1:]
+	if len(p.queue) > 0 && ctx.Err() == nil {
+		return true
+	}
+	p.writers--
+	return false
+}
+
+// take returns the next write, or false if there is none any more.
+func (p *Publisher) take() (job, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for now := time.Now(); len(p.queue) > 0; {
+		uid := p.next(now)
 		e, ok := p.pods[uid]
 		if !ok {
 			continue
@@ -55,10 +68,31 @@ func (p *Publisher) take(ctx context.Context) (job, bool) {
 			e.queued = false
 			continue
 		}
+		if n := restarted(&e.wanted) - restarted(&e.known.Status); n > 0 {
+			e.restarts.count(n, now)
+		}
 		return job{uid, e, e.known, e.wanted, e.status(), e.finished}, true
 	}
-	p.writers--
 	return job{}, false
+}
+
+// next takes the pod from the queue whose turn it is: among those that were restarted
+// equally often of late, the one that has waited longest.
+func (p *Publisher) next(now time.Time) types.UID {
+	turn, fewest := 0, math.Inf(1)
+	for i, uid := range p.queue {
+		e, ok := p.pods[uid]
+		if !ok {
+			turn = i
+			break
+		}
+		if n := math.Round(e.restarts.of(now)); n < fewest {
+			turn, fewest = i, n
+		}
+	}
+	uid := p.queue[turn]
+	p.queue = slices.Delete(p.queue, turn, turn+1)
+	return uid
 }
 
 // call makes the calls of one write. It returns what the API server then has,
@@ -114,5 +148,6 @@ func (p *Publisher) settle(j job, answer *v1.Pod, gone bool) {
 		e.learn(answer)
 		e.queued = false
 		p.enqueue(j.uid, e)
+		p.tellWritten(j.uid, e)
 	}
 }

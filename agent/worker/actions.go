@@ -52,7 +52,10 @@ func (w *Worker) start(ctx context.Context, st *state, uid pod.UID, t task) {
 	w.begin(st, t.action)
 	switch t.action.Kind {
 	case plan.StopContainer:
-		w.killing(t)
+		if !st.killed[t.action.ID] {
+			w.killing(t)
+		}
+		delete(st.killed, t.action.ID)
 		t.preStop = w.preStopOf(ctx, st, t)
 	case plan.RunPreStop:
 		t.preStop = w.preStopOf(ctx, st, t)

@@ -67,9 +67,15 @@ func TestPostStart(t *testing.T) {
 		if c := s.ContainerStatuses[0]; s.Phase != v1.PodPending || c.State.Waiting == nil || c.Ready || *c.Started {
 			t.Errorf("while the hook runs: %+v", s)
 		}
+		if w.isProbed("a-p-0") {
+			t.Error("it is probed while the hook runs")
+		}
 		time.Sleep(6 * time.Second)
 		if s := w.status(); s.Phase != v1.PodRunning || !s.ContainerStatuses[0].Ready {
 			t.Errorf("after the hook: %+v", s)
+		}
+		if !w.isProbed("a-p-0") {
+			t.Error("it is not probed after the hook")
 		}
 		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0", "RunHook a-p-0 10.0.0.1")
 	})
@@ -87,6 +93,12 @@ func TestPostStartFails(t *testing.T) {
 			"Pulled", "Created", "Started", "FailedPostStartHook", "Killing", "FailedPreStopHook", "BackOff")
 		if c := w.status().ContainerStatuses[0]; c.State.Waiting == nil || c.State.Waiting.Reason != "CrashLoopBackOff" {
 			t.Errorf("status %+v", c)
+		}
+		if !slices.ContainsFunc(w.published(), func(s v1.PodStatus) bool {
+			waiting := s.ContainerStatuses[0].State.Waiting
+			return waiting != nil && waiting.Reason == "PostStartHookError"
+		}) {
+			t.Error("it was not told that the hook failed")
 		}
 	})
 }
@@ -157,6 +169,25 @@ func TestPreStopShortened(t *testing.T) {
 	})
 }
 
+// A hook that has no more time is ended with its container, also where the pod runs on.
+func TestPreStopEndsWithItsContainer(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		p := w.startHooked(nil, sleeping(3600))
+		w.expectEvents(t, "Pulled", "Created", "Started")
+		w.images["img2"] = true
+		changed := p.DeepCopy()
+		changed.Spec.Containers[0].Image = "img2"
+		w.put(changed)
+		time.Sleep(40 * time.Second)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		want := []string{"Created", "FailedPreStopHook", "Killing", "Pulled", "Started"}
+		if got := slices.Sorted(slices.Values(w.events)); !slices.Equal(got, want) {
+			t.Errorf("events %q, want %q", got, want)
+		}
+	})
+}
+
 // The hooks of sidecars begin with the pod's end, and each is run once.
 func TestPreStopOfSidecar(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
@@ -174,9 +205,12 @@ func TestPreStopOfSidecar(t *testing.T) {
 		if calls := w.called(); !slices.Equal(calls, []string{"RunHook a-p-0 10.0.0.1", "RunHook s-p-0 10.0.0.1"}) {
 			t.Errorf("calls %q, want both hooks", calls)
 		}
+		// That both are to be stopped is told now, as by the kubelet, and not once more.
+		w.expectEvents(t, "Pulled", "Created", "Started", "Pulled", "Created", "Started", "Killing", "Killing")
 		time.Sleep(13 * time.Second)
 		// The world's containers end at once when they are stopped: a with 20 s of
 		// its grace left after its hook, s with 18.
 		w.expectCalls(t, "StopContainer a-p-0 20s", "StopContainer s-p-0 18s", "StopSandbox s-p-0", "RemoveSandbox s-p-0")
+		w.expectEvents(t)
 	})
 }

@@ -130,13 +130,14 @@ func (w *Worker) recordStart(st *state, r result) {
 		delay := w.syncBackoff()
 		switch {
 		case r.failure.Pull:
-			c.Pull = c.Pull.Next("", r.at, w.config.Backoff.PullInitial, w.config.Backoff.PullMax)
+			c.Pull = c.Pull.WhenFor(r.action.Image).Next("", r.at, w.config.Backoff.PullInitial, w.config.Backoff.PullMax)
 			delay = c.Pull.Delay
 		case r.failure.Reason == reasonPostStart:
 			// It has run, so its crash-loop back-off is what holds.
 			delay = 0
 		}
 		c.Failure = w.timed(*r.failure, r.at, delay)
+		c.Failure.For = r.action.Image
 	}
 	st.history.Containers[r.action.Container] = c
 }

@@ -24,6 +24,7 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 		// Nothing was observed yet at all.
 		return
 	}
+	st.history.See(&observed)
 	d, known := w.Desired.Get(uid)
 	if st.stale {
 		w.refresh(ctx, st, uid)
@@ -42,6 +43,7 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 		History: &st.history, Backoff: w.config.Backoff, Now: time.Now()}
 	if known {
 		in.Desired = &d
+		in.Told = st.ended && d.Pod.DeletionTimestamp != nil && w.Publisher.Written(uid)
 	}
 	next := plan.Next(in)
 	w.enter(st, next, in.Now)
@@ -49,6 +51,7 @@ func (w *Worker) step(ctx context.Context, uid pod.UID) {
 	if known {
 		// Before the actions, which have events of their own.
 		w.tell(st, &d, next)
+		w.tellKilling(st, &d, observed, next)
 	}
 	for _, a := range next.Actions {
 		w.start(ctx, st, uid, task{desired: in.Desired, observed: observed, action: a})
@@ -203,6 +206,21 @@ func (w *Worker) tell(st *state, d *pod.Desired, next plan.Result) {
 		}
 	}
 	st.waiting = next.Waiting
+}
+
+// tellKilling tells of all containers that they are to be stopped when their pod is to
+// end, sidecars too, though they wait for their turn.
+func (w *Worker) tellKilling(st *state, d *pod.Desired, observed pod.Observed, next plan.Result) {
+	if next.Phase == pod.Syncing || st.killed != nil {
+		return
+	}
+	st.killed = map[string]bool{}
+	for _, c := range observed.Containers {
+		if c.State == pod.ContainerRunning || c.State == pod.ContainerUnknown {
+			st.killed[c.ID] = true
+			w.event(d.Pod, c.Name, v1.EventTypeNormal, eventKilling, plan.StoppingMessage(c.Name))
+		}
+	}
 }
 
 func (w *Worker) event(p *v1.Pod, container, eventType, reason, message string) {

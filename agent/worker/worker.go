@@ -57,6 +57,9 @@ type Publisher interface {
 	// Finish takes the last status of a pod of which nothing is left, and
 	// completes its deletion.
 	Finish(p *v1.Pod, status v1.PodStatus)
+	// Written reports whether the API server has the pod's newest status; if not, the
+	// pod is marked when it has.
+	Written(uid pod.UID) bool
 	Forget(uid pod.UID)
 }
 
@@ -196,7 +199,10 @@ type state struct {
 	// rejected says that the rejection was told, endTold that the reason was for
 	// which the node ends the pod.
 	rejected, endTold bool
-	resize            resizeTold
+	// killed are the containers that were told to be stopped when the pod began to
+	// end; nil before. They may be stopped later, in their turn.
+	killed map[string]bool
+	resize resizeTold
 	// registered is the object whose references were registered.
 	registered *v1.Pod
 	seq        uint64

@@ -66,6 +66,36 @@ func TestPodStartsAndIsDeleted(t *testing.T) {
 	})
 }
 
+// What is left of a deleted pod is kept until the API server knows how it ended.
+func TestNothingIsRemovedBeforeItIsTold(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		w.images["img"] = true
+		p := testPod("p", nil)
+		w.put(p)
+		synctest.Wait()
+		w.expectCalls(t, "RunSandbox p0", "CreateContainer a0", "StartContainer a-p-0")
+		w.mu.Lock()
+		w.unwritten = true
+		w.mu.Unlock()
+		deleted := p.DeepCopy()
+		now := metav1.Now()
+		deleted.DeletionTimestamp = &now
+		w.put(deleted)
+		time.Sleep(time.Minute)
+		w.expectCalls(t, "StopContainer a-p-0 30s", "StopSandbox s-p-0")
+		s := w.status().ContainerStatuses[0]
+		w.mu.Lock()
+		if s.State.Terminated == nil || len(w.asked) == 0 || w.askedEarly {
+			t.Errorf("status %+v, asked %v", s, w.asked)
+		}
+		w.unwritten = false
+		w.mu.Unlock()
+		w.worker.Mark("p")
+		synctest.Wait()
+		w.expectCalls(t, "RemoveSandbox s-p-0")
+	})
+}
+
 // A static pod whose manifest was away for a moment runs again under its UID,
 // and not as one that has ended.
 func TestStaticPodComesBack(t *testing.T) {
@@ -180,7 +210,7 @@ func TestImageVolumes(t *testing.T) {
 			t.Errorf("phase %s once the image can be pulled, want Running", got)
 		}
 		var pulled []string
-		for _, call := range w.calls {
+		for _, call := range w.called() {
 			if strings.HasPrefix(call, "PullImage") {
 				pulled = append(pulled, call)
 			}
@@ -196,6 +226,41 @@ func TestImageVolumes(t *testing.T) {
 			if got := backedOff(p, "a", name); got != want {
 				t.Errorf("%s is about %s", name, got)
 			}
+		}
+	})
+}
+
+// Another image is pulled at once, and has a back-off of its own.
+func TestPullFailureOfAnotherImage(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		w.setFailure("PullImage", errors.New("no such host"))
+		p := testPod("p", nil)
+		w.put(p)
+		// 10 s, 20 s, 40 s: the fourth one would be after 70 s.
+		time.Sleep(35 * time.Second)
+		synctest.Wait()
+		pulls := func() (n int) {
+			for _, call := range w.called() {
+				if strings.HasPrefix(call, "PullImage") {
+					n++
+				}
+			}
+			return n
+		}
+		if n := pulls(); n != 3 {
+			t.Errorf("%d pulls in 35 s, want 3", n)
+		}
+		changed := p.DeepCopy()
+		changed.Spec.Containers[0].Image = "img2"
+		w.put(changed)
+		synctest.Wait()
+		if n := pulls(); n != 1 {
+			t.Errorf("%d pulls of the new image, want 1 at once", n)
+		}
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if n := pulls(); n != 1 {
+			t.Errorf("%d more pulls of the new image after 11 s, want 1", n)
 		}
 	})
 }

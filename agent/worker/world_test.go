@@ -46,7 +46,14 @@ type world struct {
 	set    []v1.PodStatus
 	// finished are the pods whose deletion was completed.
 	finished []pod.UID
-	ended    map[pod.UID]bool
+	// probed are the containers that are probed.
+	probed map[string]bool
+	// unwritten says that statuses are not written yet, asked what was asked after.
+	unwritten bool
+	// askedEarly says that it was asked after while the container had not ended.
+	askedEarly bool
+	asked      []pod.UID
+	ended      map[pod.UID]bool
 	// registered are the pods whose references were registered.
 	registered map[pod.UID]bool
 	// again are the static pods that come back as soon as they are forgotten.
@@ -61,7 +68,7 @@ func newWorld() *world {
 	config := DefaultConfig()
 	config.RuntimeName = "test"
 	config.ClusterDNS = podenv.ClusterDNS{IPs: []string{"10.96.0.10"}, Domain: "cluster.local"}
-	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: noProbes{}, Publisher: publisherOf{w},
+	w.worker = New(config, Deps{Desired: w, Observed: observedOf{w}, Probes: probesOf{w}, Publisher: publisherOf{w},
 		Sandboxes: w, Containers: w, Images: w, Hooks: w, Pulled: anybody{}, Volumes: filesOf{w}, Objects: objectsOf{w}, Host: testHost{}, Event: w.event,
 		Rand: rand.New(rand.NewPCG(1, 2)), Log: slog.New(slog.DiscardHandler)})
 	return w
@@ -194,11 +201,36 @@ func (testHost) Services(context.Context, string) ([]*v1.Service, error) { retur
 func (testHost) Credentials() credentials.Keyring                        { return credentials.Keyring{} }
 func (testHost) ReadFile(string) ([]byte, error)                         { return nil, nil }
 
-type noProbes struct{}
+// probesOf finds out nothing, and keeps what is to be probed.
+type probesOf struct{ *world }
 
-func (noProbes) Sync(*v1.Pod, pod.Observed) {}
-func (noProbes) Results(pod.UID) pod.Probes { return nil }
-func (noProbes) Forget(pod.UID)             {}
+func (p probesOf) Sync(_ *v1.Pod, o pod.Observed) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.probed = map[string]bool{}
+	for _, c := range o.Containers {
+		if c.State == pod.ContainerRunning {
+			p.probed[c.ID] = true
+		}
+	}
+}
+
+// isProbed reports whether a container is probed.
+func (w *world) isProbed(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.probed[id]
+}
+
+// published are all statuses that were set.
+func (w *world) published() []v1.PodStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.set)
+}
+
+func (probesOf) Results(pod.UID) pod.Probes { return nil }
+func (probesOf) Forget(pod.UID)             {}
 
 type publisherOf struct{ *world }
 
@@ -213,6 +245,18 @@ func (p publisherOf) Finish(last *v1.Pod, status v1.PodStatus) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.finished = append(p.finished, pod.UID(last.UID))
+}
+
+func (p publisherOf) Written(uid pod.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.set) > 0 && p.set[len(p.set)-1].ContainerStatuses[0].State.Terminated == nil {
+		p.askedEarly = true
+	}
+	if p.unwritten {
+		p.asked = append(p.asked, uid)
+	}
+	return !p.unwritten
 }
 
 func (p publisherOf) Forget(pod.UID) {}

@@ -48,6 +48,7 @@ func (s *Server) checkStatus(old, next *v1.Pod) {
 	}
 	s.checkContainers(next, before.InitContainerStatuses, now.InitContainerStatuses)
 	s.checkContainers(next, before.ContainerStatuses, now.ContainerStatuses)
+	s.checkContainers(next, before.EphemeralContainerStatuses, now.EphemeralContainerStatuses)
 	s.checkConditions(next, before.Conditions, now.Conditions)
 }
 
@@ -60,7 +61,7 @@ func (s *Server) checkContainers(p *v1.Pod, before, now []v1.ContainerStatus) {
 		// As the API server's own validation: what has ended for good stays.
 		spec, _ := pod.ContainerSpec(p, c.Name)
 		if t := old.State.Terminated; t != nil && c.State.Terminated == nil && spec != nil &&
-			!pod.ShouldRestart(p, spec, t.ExitCode) && spec.Image == old.Image {
+			(!pod.ShouldRestart(p, spec, t.ExitCode) || pod.EphemeralContainer(p, c.Name) != nil) && spec.Image == old.Image {
 			s.fault(p, "container %s ended with %d and became %+v", c.Name, t.ExitCode, c.State)
 		}
 	}

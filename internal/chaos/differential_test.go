@@ -27,6 +27,7 @@ var histories = flag.Int("histories", 16, "how many lives TestDockerDoesAsTheFak
 func TestDockerDoesAsTheFake(t *testing.T) {
 	engine := dockertest.Shared(t)
 	engine.Load(t, Image)
+	engine.Load(t, OtherImage)
 	engine.Load(t, pauseImage)
 	t.Run("undisturbed", func(t *testing.T) { compare(t, engine, *firstSeed, nil) })
 	t.Run("agent restarts", func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,14 +55,14 @@ func (w *World) follow(ctx context.Context, i int, l *Life, rest Rest) *Story {
 	tell := func() *Story {
 		return Tell(p, w.Server.History(p.UID), w.Server.Get(p.Namespace, p.Name) == nil)
 	}
+	w.change(ctx, l, p.UID)
 	if len(l.End.Grace) > 0 && !l.End.AtRest {
-		runs := l.Runs["c0"]
-		w.Server.Await(ctx, p.Namespace, p.Name, func(p *v1.Pod) bool { return p == nil || inRun(p, int32(len(runs)-1)) })
+		w.awaitLastRun(ctx, l)
 	} else if !rest(ctx, i, p) {
 		w.Trace.Add(p.Name, "it does not come to rest")
 		return tell()
 	}
-	atRest, deaths := tell(), w.deaths.Load()
+	atRest := tell()
 	for n, grace := range l.End.Grace {
 		if n > 0 {
 			wait(ctx, time.Second)
@@ -81,11 +82,40 @@ func (w *World) follow(ctx context.Context, i int, l *Life, rest Rest) *Story {
 		wait(ctx, 100*time.Millisecond)
 	}
 	story := tell()
-	story.Torn = w.deaths.Load() != deaths
+	story.Forced = slices.Contains(l.End.Grace, 0)
 	if l.End.AtRest {
 		story.Rest = atRest.Last
 	}
 	return story
+}
+
+// awaitLastRun waits until the pod's first container runs for the last time, or the
+// pod has ended.
+func (w *World) awaitLastRun(ctx context.Context, l *Life) (now *v1.Pod) {
+	w.Server.Await(ctx, metav1.NamespaceDefault, l.Pod.Name, func(p *v1.Pod) bool {
+		now = p
+		return p == nil || pod.IsTerminal(p.Status.Phase) || inRun(p, int32(len(l.Runs["c0"])-1))
+	})
+	return now
+}
+
+// change changes a pod, if its life says so, once it runs for the last time, unless
+// it is deleted meanwhile.
+func (w *World) change(ctx context.Context, l *Life, uid types.UID) {
+	if len(l.Changes) == 0 {
+		return
+	}
+	if p := w.awaitLastRun(ctx, l); p == nil || pod.IsTerminal(p.Status.Phase) || ctx.Err() != nil {
+		return
+	}
+	for _, change := range l.Changes {
+		w.Server.Change(metav1.NamespaceDefault, l.Pod.Name, func(p *v1.Pod) {
+			if p.UID == uid && p.DeletionTimestamp == nil {
+				w.Trace.Add(p.Name, "changed: %s", change)
+				l.Change(p, change)
+			}
+		})
+	}
 }
 
 // inRun reports whether the pod's first container runs for the nth time, and all of

@@ -73,7 +73,8 @@ func (g *guard) nameOf(id string) string {
 }
 
 // create is called before a container is made: it follows another one only if
-// that has ended in a way after which it is to be started again.
+// that has ended in a way after which it is to be started again, or was another by
+// its definition.
 func (g *guard) create(p *v1.Pod, c *v1.Container, attempt uint32, sandbox string) {
 	o, err := g.runtime.InspectPod(context.Background(), pod.UID(p.UID))
 	if err != nil {
@@ -88,7 +89,10 @@ func (g *guard) create(p *v1.Pod, c *v1.Container, attempt uint32, sandbox strin
 		// The runtime refuses.
 	case last.State != pod.ContainerExited:
 		g.fault(p.Name, "container %s is made again, as number %d, while number %d runs", c.Name, attempt, last.Attempt)
+	case pod.EphemeralContainer(p, c.Name) != nil:
+		g.fault(p.Name, "ephemeral container %s is made again, as number %d", c.Name, attempt)
 	case init && last.SandboxID != sandbox:
+	case last.Hash != pod.ContainerHash(c):
 	case !pod.ShouldRestart(p, c, last.ExitCode):
 		g.fault(p.Name, "container %s is made again, as number %d, after number %d ended with %d", c.Name, attempt, last.Attempt, last.ExitCode)
 	}

@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,12 +61,27 @@ type End struct {
 	Again bool
 }
 
+// Change is something that a pod's owner changes while it runs.
+type Change string
+
+// The changes of pods that run.
+const (
+	// NewImage gives container c0 another image.
+	NewImage Change = "image"
+	// Resize gives container c0 more CPU.
+	Resize Change = "resize"
+	// Debug adds an ephemeral container.
+	Debug Change = "debug"
+)
+
 // Life is a pod and what becomes of it.
 type Life struct {
 	Pod *v1.Pod
 	// Runs are the incarnations of each container; the last one is repeated.
 	Runs map[string][]Run
-	End  End
+	// Changes are made, in order, when container c0 serves in its last run.
+	Changes []Change
+	End     End
 }
 
 // String describes a life in a few lines.
@@ -81,6 +97,9 @@ func (l *Life) String() string {
 	}
 	if len(s.ReadinessGates) > 0 {
 		fmt.Fprintf(&b, " gate")
+	}
+	if len(l.Changes) > 0 {
+		fmt.Fprintf(&b, " changes %v", l.Changes)
 	}
 	if len(l.End.Grace) > 0 {
 		fmt.Fprintf(&b, " deleted with %v after %v", l.End.Grace, l.End.After)
@@ -98,6 +117,9 @@ func (l *Life) String() string {
 				fmt.Fprintf(&b, " %s", name)
 			}
 		}
+		if c.Lifecycle != nil {
+			fmt.Fprintf(&b, " postStart=%v preStop=%v", c.Lifecycle.PostStart != nil, c.Lifecycle.PreStop != nil)
+		}
 		if c.Image != Image || c.SecurityContext != nil {
 			fmt.Fprintf(&b, " %s %v", c.Image, c.SecurityContext)
 		}
@@ -111,10 +133,12 @@ func (l *Life) String() string {
 	return b.String()
 }
 
-// The images of lives: Image has the test program, NoImage is never there.
+// The images of lives: Image and OtherImage have the test program, NoImage is never
+// there.
 const (
-	Image   = "chaos.test/app:1"
-	NoImage = "chaos.test/none:1"
+	Image      = "chaos.test/app:1"
+	OtherImage = "chaos.test/app:2"
+	NoImage    = "chaos.test/none:1"
 )
 
 // basePort is the port of a pod's first container.
@@ -171,8 +195,55 @@ func (m *maker) make(name string) *Life {
 	c := &s.Containers[0]
 	runs := c.Image == Image && c.SecurityContext == nil && s.NodeSelector == nil
 	m.life.End.AtRest = !m.serves() || !runs || m.oneIn(2)
+	if m.serves() && runs && m.oneIn(2) {
+		m.change()
+	}
 	m.life.End.Again = len(m.life.End.Grace) == 1 && m.life.End.Grace[0] == 0 && m.oneIn(2)
 	return m.life
+}
+
+// change has the pod changed while it runs. It is deleted no earlier than when that
+// has come to rest.
+func (m *maker) change() {
+	c := &m.life.Pod.Spec.Containers[0]
+	for range 1 + m.r.IntN(2) {
+		m.life.Changes = append(m.life.Changes, []Change{NewImage, Resize, Debug}[m.r.IntN(3)])
+	}
+	if slices.Contains(m.life.Changes, Resize) {
+		c.Resources.Requests = withCPU(c.Resources.Requests, "10m")
+		c.Resources.Limits = withCPU(c.Resources.Limits, "500m")
+	}
+	m.life.Runs[debugger] = []Run{[]Run{m.exit(3), {Does: Serve}}[m.r.IntN(2)]}
+	m.life.End.AtRest = true
+}
+
+// debugger is the name of the ephemeral container.
+const debugger = "d0"
+
+func withCPU(list v1.ResourceList, cpu string) v1.ResourceList {
+	all := v1.ResourceList{v1.ResourceCPU: resource.MustParse(cpu)}
+	if q, ok := list[v1.ResourceMemory]; ok {
+		all[v1.ResourceMemory] = q
+	}
+	return all
+}
+
+// Change makes a change to a pod.
+func (l *Life) Change(p *v1.Pod, change Change) {
+	c := &p.Spec.Containers[0]
+	switch change {
+	case NewImage:
+		c.Image = OtherImage
+	case Resize:
+		c.Resources.Requests = withCPU(c.Resources.Requests, "20m")
+		c.Resources.Limits = withCPU(c.Resources.Limits, "600m")
+	case Debug:
+		if len(p.Spec.EphemeralContainers) > 0 {
+			return
+		}
+		p.Spec.EphemeralContainers = []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon(
+			container(debugger, l.Runs[debugger]...))}}
+	}
 }
 
 // serves reports whether the pod comes to run until somebody ends it, whatever
@@ -185,6 +256,29 @@ func (m *maker) serves() bool {
 // container makes a container with its runs.
 func (m *maker) container(name string, runs ...Run) v1.Container {
 	m.life.Runs[name] = runs
+	c := container(name, runs...)
+	// A hook is over before the container ends by itself.
+	if len(runs) == 1 && runs[0].Does == Serve && m.oneIn(4) {
+		c.Lifecycle = &v1.Lifecycle{PostStart: m.hook()}
+	}
+	if m.oneIn(4) {
+		if c.Lifecycle == nil {
+			c.Lifecycle = &v1.Lifecycle{}
+		}
+		c.Lifecycle.PreStop = m.hook()
+	}
+	return c
+}
+
+// hook is one that succeeds.
+func (m *maker) hook() *v1.LifecycleHandler {
+	if m.oneIn(2) {
+		return &v1.LifecycleHandler{Exec: &v1.ExecAction{Command: []string{"/test", "echo"}}}
+	}
+	return &v1.LifecycleHandler{Sleep: &v1.SleepAction{Seconds: 1}}
+}
+
+func container(name string, runs ...Run) v1.Container {
 	c := v1.Container{Name: name, Image: Image, ImagePullPolicy: v1.PullIfNotPresent,
 		TerminationMessagePath: "/dev/termination-log", TerminationMessagePolicy: v1.TerminationMessageReadFile,
 		VolumeMounts: []v1.VolumeMount{{Name: "state", MountPath: "/state"}},
@@ -211,8 +305,11 @@ func (m *maker) probe(name string) *v1.Probe {
 // Port is the port of a container: those of a pod share a network.
 func Port(container string) int32 {
 	port := int32(basePort)
-	if container[0] == 'i' {
+	switch container[0] {
+	case 'i':
 		port += 100
+	case 'd':
+		port += 200
 	}
 	return port + int32(container[1]-'0')
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -36,6 +37,10 @@ type moment struct {
 func Play(w *World, lives []*Life, c Course) ([]*Story, error) {
 	r := rand.New(rand.NewPCG(c.Seed, 2))
 	pods := make([]*v1.Pod, len(lives))
+	changing, stop := context.WithCancel(context.Background())
+	var changes sync.WaitGroup
+	defer changes.Wait()
+	defer stop()
 	var script []moment
 	for i, l := range lives {
 		came := time.Duration(r.Int64N(int64(c.Spread) + 1))
@@ -47,6 +52,8 @@ func Play(w *World, lives []*Life, c Course) ([]*Story, error) {
 			}
 			pods[i] = w.Server.Create(p)
 			w.Trace.Add(p.Name, "created: %s", l)
+			uid := pods[i].UID
+			changes.Go(func() { w.change(changing, l, uid) })
 		}
 		script = append(script, moment{came, create})
 		at := came + l.End.After

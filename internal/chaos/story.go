@@ -20,8 +20,8 @@ type Story struct {
 	// Last is the newest status, Rest the one before the pod was deleted at rest.
 	Last, Rest string
 	Gone       bool
-	// Torn says that an agent was killed between the pod's deletion and its end.
-	Torn bool
+	// Forced says that the pod was deleted by force.
+	Forced bool
 }
 
 // Tell makes the story of a pod from the statuses that it has had.
@@ -32,7 +32,7 @@ func Tell(p *v1.Pod, statuses []v1.PodStatus, gone bool) *Story {
 	for i := range statuses {
 		status := &statuses[i]
 		s.phase(strings.TrimSpace(string(status.Phase) + " " + status.Reason))
-		for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses) {
+		for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses) {
 			for _, t := range []*v1.ContainerStateTerminated{c.LastTerminationState.Terminated, c.State.Terminated} {
 				if t != nil && !seen[c.Name+t.ContainerID] {
 					seen[c.Name+t.ContainerID] = true
@@ -77,8 +77,14 @@ func Describe(status *v1.PodStatus) string {
 			fmt.Fprintf(&b, "[generation %d]", c.ObservedGeneration)
 		}
 	}
-	for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses) {
+	for _, c := range slices.Concat(status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses) {
 		fmt.Fprintf(&b, "; %s %s restarts=%d ready=%v", c.Name, stateOf(&c), c.RestartCount, c.Ready)
+		if c.Image == OtherImage {
+			b.WriteString(" other image")
+		}
+		if r := c.Resources; r != nil && !r.Limits.Cpu().IsZero() {
+			fmt.Fprintf(&b, " cpu=%v/%v", r.Requests.Cpu(), r.Limits.Cpu())
+		}
 		if t := c.LastTerminationState.Terminated; t != nil {
 			fmt.Fprintf(&b, " last=%s %d", t.Reason, t.ExitCode)
 		}
@@ -122,9 +128,8 @@ func Difference(p *v1.Pod, a, b *Story, kills bool) string {
 	}
 	differ("gone", a.Gone, b.Gone)
 	differ("at rest", a.Rest, b.Rest)
-	if a.Torn || b.Torn {
-		// How it ended may have been lost with the agent: what was removed from the
-		// runtime before that was written nobody knows.
+	if a.Forced || b.Forced {
+		// Nobody is told how it ended: it was gone before.
 		return strings.Join(all, "\n    ")
 	}
 	if !leavesOut(a.Phases, b.Phases) {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -46,8 +45,6 @@ type World struct {
 	guard *guard
 	// dead takes the agents that die by a fault.
 	dead chan struct{}
-	// deaths counts the agents that were killed.
-	deaths atomic.Int32
 
 	mu   sync.Mutex
 	stop func()
@@ -148,7 +145,6 @@ func (w *World) KillAgent() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stop != nil {
-		w.deaths.Add(1)
 		w.stop()
 		w.stop = nil
 		w.Trace.Add("", "the agent is dead")

@@ -23,7 +23,7 @@ func main() {
 	commands := map[string]func([]string) int{
 		"serve": serve, "stubborn": stubborn, "exit": exit, "print": print, "echo": echo, "sleep": sleep,
 		"env": env, "cat": cat, "write": write, "get": get, "message": message, "oom": oom, "id": id, "life": life,
-		"stat": stat, "sets": sets, "fill": fill, "whoami": whoami,
+		"stat": stat, "sets": sets, "fill": fill, "whoami": whoami, "behave": behave, "check": check,
 	}
 	f, ok := commands[command]
 	if !ok {
