@@ -116,6 +116,18 @@ func randM() *m {
 
 func allZero(`},
 
+	// No two looks at the clock are the same, as no two are where time passes: names of
+	// events are made of it, and those of one burst would be one event. Only what is
+	// told ticks; timers go by the clock.
+	{file: "time_fake.go", old: "\treturn faketime / 1e9, int32(faketime % 1e9), faketime\n", new: `	fakeTold = max(fakeTold+1, faketime)
+	return fakeTold / 1e9, int32(fakeTold % 1e9), faketime
+`},
+	{file: "time_fake.go", old: "//go:linkname time_now time.now\n", new: `// fakeTold is the time that was told last.
+var fakeTold int64
+
+//go:linkname time_now time.now
+`},
+
 	// Huge pages: garbage is hardly ever collected, so the heap is always new memory,
 	// and a page fault for each 4 KiB of it would be a twentieth of all work.
 	{file: "mem_linux.go", old: "\tsetVMAName(p, n, vmaName)\n\n\t// Disable huge pages", new: `	setVMAName(p, n, vmaName)
