@@ -152,7 +152,7 @@ func (w *world) end(a plan.Action) {
 			w.exit(c, 143, "Error")
 		}
 	case plan.UpdateContainer:
-		if c := w.container(a.ID); c != nil && c.State == pod.ContainerRunning {
+		if c := w.container(a.ID); c != nil && c.State != pod.ContainerExited {
 			c.Resources = &a.Resources
 		}
 	case plan.StopSandbox:
