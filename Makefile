@@ -62,8 +62,12 @@ e2e: kubectl ## test the agent on Docker Engine and a real control plane
 	PATH="$(CURDIR)/bin:$$PATH" NODELET_REQUIRE_DOCKER=1 go test -timeout 20m ./agent/docker ./e2e
 
 .PHONY: scenarios
-scenarios: virtual ## play every scenario of the catalogue and a day of a cluster, in virtual time
-	bin/sim run scenarios scenarios/long
+scenarios: virtual ## play every scenario of the catalogue, in virtual time
+	bin/sim run scenarios
+
+.PHONY: day
+day: virtual ## play a day of a cluster, in virtual time; it takes some minutes
+	bin/sim run scenarios/long
 
 .PHONY: test
 test: kubectl virtual ## run all tests
