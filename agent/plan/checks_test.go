@@ -238,6 +238,8 @@ func (m *model) checkConditions(before, now *v1.PodStatus) {
 // to be done and nothing waited for, and then checks where the pod has come to.
 func (m *model) calm() {
 	m.agent.ready = true
+	// What is left of the choices would have things fail.
+	m.choose.data = nil
 	const patience = 2000
 	for range patience {
 		m.soothe()
