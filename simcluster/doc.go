@@ -21,6 +21,8 @@
 //	nodes.go, machine.go  the simulated machines and the agents on them
 //	faults.go             killing nodes and bringing them back
 //	link.go               a node's connection to the API server, which can be cut
+//	direct.go             the API server as something to call, in virtual time
+//	etcdclient.go         etcd as something to call, in virtual time
 //	hub.go                one set of watches for all agents (API load "shared")
 //
 // # Network
@@ -29,7 +31,9 @@
 // memory, etcd on a unix socket in the data directory; a loopback port is opened
 // only for people, when Options.Listen asks for one. This is what lets the
 // faketime build jump its clock: a TCP segment may be in the kernel while every
-// goroutine is blocked, a byte in a pipe may not.
+// goroutine is blocked, a byte in a pipe may not. In that build there is not even a
+// pipe: the API server's handler and etcd's functions are called (direct.go,
+// etcdclient.go).
 //
 // Everybody in the process talks to the API server over a few shared HTTP/2
 // connections, which are authenticated as its front proxy; who a request is from

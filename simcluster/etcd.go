@@ -30,9 +30,8 @@ const (
 	// etcdVirtualBatch is how often etcd looks for writes to commit, unless there
 	// are many.
 	etcdVirtualBatch = 10 * time.Second
-	// etcdVirtualSegment is how much of the log is allocated at once, in bytes: the
-	// processor is not taken away from a system call that is short, so that what
-	// else goes on is not in another order in each run.
+	// etcdVirtualSegment is how much of the log is allocated at once, in bytes: a
+	// system call keeps the one processor until it returns.
 	etcdVirtualSegment = 2 << 20
 	// etcdQuota bounds the database, in bytes.
 	etcdQuota = 8 << 30

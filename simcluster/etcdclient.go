@@ -25,8 +25,8 @@ var etcdServers struct {
 }
 
 // serveInProcess has API servers call etcd's functions in place of sending it
-// requests, which would be a tenth of all work, and in virtual time go through the
-// kernel. What the functions do is the same.
+// requests. It is for virtual time, where requests would go through the kernel, and
+// cost; what the functions do is the same.
 func (e *etcdServer) serveInProcess() {
 	etcdServers.once.Do(func() {
 		remote := newETCD3Client

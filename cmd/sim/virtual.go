@@ -154,8 +154,7 @@ func (c *child) environment() []string {
 }
 
 // memory is how much the child may take before it collects garbage, in bytes. Most
-// scenarios end before that, which is quicker and repeats better: a collection
-// interrupts goroutines.
+// scenarios end before that.
 func (c *child) memory() int {
 	const base, perNode = 2 << 30, 4 << 20
 	nodes := 0
